@@ -1,0 +1,279 @@
+"""Search spaces as values: choices, architectures, and the bijection with ``range(size)``.
+
+Nothing here knows torch, a proxy or an environment, so that a space can be tested by brute force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlnas.errors import IllegalArchitectureError, SpaceError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IntArray: TypeAlias = NDArray[np.int64]
+FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+Json: TypeAlias = Any  # str, int, float, bool, None, or lists and dicts of these
+
+Kind = Literal["layer", "connection", "size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One decision of a search space and its options, in the order of their indices."""
+
+    name: str
+    kind: Kind
+    candidates: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.candidates or len(set(self.candidates)) != len(self.candidates):
+            raise SpaceError(
+                f"choice {self.name!r} needs at least one candidate and no candidate twice, got {list(self.candidates)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Architecture:
+    """A complete assignment: for each choice of the space the index of its candidate, shape (D,)."""
+
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a network must know of its task: the shape of one input (without batch) and the classes."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    num_classes: int
+
+
+class SearchSpace(ABC):
+    """A fixed number D of choices; subclasses say what is legal, what is equal, and how to build it.
+
+    Variable depth is an ``identity`` or ``none`` candidate, so that each architecture has D indices.
+
+    Contract of `legal`: what it allows after a prefix depends on the prefix only through its length and
+    `legality_state`; and each legal prefix can be completed. Counting, ranking and uniform sampling rest on it.
+
+    Args:
+        name: Short name, as in ``conf/space/<name>.yaml``.
+        choices: The D choices, in the order in which an episode makes them.
+        settings: All else that changes a built network (JSON values); enters `key`.
+    """
+
+    def __init__(self, name: str, choices: Sequence[Choice], settings: Mapping[str, Json]) -> None:
+        if not choices:
+            raise SpaceError(f"space {name!r} has no choices; give it at least one")
+        names = [choice.name for choice in choices]
+        if len(set(names)) != len(names):
+            raise SpaceError(f"space {name!r} names a choice twice: {names}")
+        self.name = name
+        self.choices = tuple(choices)
+        self.settings = dict(settings)
+        self._counts: dict[tuple[int, Hashable], int] = {}
+
+    # What a subclass gives -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def build(self, architecture: Architecture, task: TaskSpec) -> nn.Module:
+        """Return the network, initialised from torch's global generator; maps (B, *input_shape) to (B, classes)."""
+
+    def legal(self, prefixes: IntArray) -> BoolArray:
+        """Return which candidates may follow each prefix.
+
+        Args:
+            prefixes: Indices of the first t choices, shape (B, t), t < D; each row is itself legal.
+
+        Returns:
+            True where legal, shape (B, number of candidates of choice t); no row is all False.
+        """
+        return np.ones((len(prefixes), self.num_candidates[prefixes.shape[1]]), dtype=np.bool_)
+
+    def legality_state(self, prefix: Sequence[int]) -> Hashable:  # noqa: ARG002
+        """Return all that `legal` needs to know of a prefix apart from its length."""
+        return None
+
+    def canonical(self, indices: IntArray) -> IntArray:
+        """Return one representative for each set of architectures that compute the same function.
+
+        Args:
+            indices: Legal architectures, shape (B, D).
+
+        Returns:
+            Legal architectures, shape (B, D); idempotent.
+        """
+        return indices
+
+    def references(self) -> dict[str, Architecture]:
+        """Return the hand-designed members of the space by name; every report compares with them."""
+        return {}
+
+    # What every space has --------------------------------------------------------------------------------------
+
+    @cached_property
+    def num_candidates(self) -> tuple[int, ...]:
+        """The number of candidates of each choice, length D."""
+        return tuple(len(choice.candidates) for choice in self.choices)
+
+    @property
+    def num_choices(self) -> int:
+        """The number of choices D: the length of an episode."""
+        return len(self.choices)
+
+    @cached_property
+    def key(self) -> str:
+        """The space's identity for the store: its name and a digest of its choices and settings."""
+        content = [self.name, [[c.name, c.kind, c.candidates] for c in self.choices], self.settings]
+        text = json.dumps(content, sort_keys=True)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    @property
+    def size(self) -> int:
+        """The number of legal architectures."""
+        return self._count(())
+
+    def architecture(self, indices: Sequence[int] | IntArray) -> Architecture:
+        """Return the architecture of these indices.
+
+        Raises:
+            IllegalArchitectureError: A wrong length, an index out of range, or an illegal choice.
+        """
+        values = tuple(int(i) for i in indices)
+        if len(values) != self.num_choices:
+            raise IllegalArchitectureError(
+                f"space {self.name!r} has {self.num_choices} choices, got {len(values)} indices"
+            )
+        for t, (choice, index) in enumerate(zip(self.choices, values, strict=True)):
+            if not 0 <= index < len(choice.candidates):
+                raise IllegalArchitectureError(
+                    f"choice {choice.name!r} has candidates 0 to {len(choice.candidates) - 1} "
+                    f"({', '.join(choice.candidates)}), got {index}"
+                )
+            if not self._legal_after(values[:t])[index]:
+                raise IllegalArchitectureError(
+                    f"{choice.name}={choice.candidates[index]} is not legal after "
+                    f"{self._describe(values[:t])} in space {self.name!r}"
+                )
+        return Architecture(values)
+
+    def from_names(self, names: Mapping[str, str]) -> Architecture:
+        """Return the architecture that takes candidate ``names[choice]`` at each choice.
+
+        Raises:
+            IllegalArchitectureError: A choice is missing or unknown, or a candidate is unknown or illegal.
+        """
+        if set(names) != {choice.name for choice in self.choices}:
+            raise IllegalArchitectureError(
+                f"space {self.name!r} has the choices {[c.name for c in self.choices]}, got {sorted(names)}"
+            )
+        indices = []
+        for choice in self.choices:
+            if names[choice.name] not in choice.candidates:
+                raise IllegalArchitectureError(
+                    f"choice {choice.name!r} has no candidate {names[choice.name]!r}; it has {list(choice.candidates)}"
+                )
+            indices.append(choice.candidates.index(names[choice.name]))
+        return self.architecture(indices)
+
+    def to_names(self, architecture: Architecture) -> dict[str, str]:
+        """Return the candidate's name at each choice; the inverse of `from_names`."""
+        pairs = zip(self.choices, architecture.indices, strict=True)
+        return {choice.name: choice.candidates[index] for choice, index in pairs}
+
+    def describe(self, architecture: Architecture) -> str:
+        """Return one readable line; spaces with a usual notation override it."""
+        return self._describe(architecture.indices)
+
+    def canonical_architecture(self, architecture: Architecture) -> Architecture:
+        """Return the representative of one architecture; see `canonical`."""
+        [row] = self.canonical(np.asarray([architecture.indices], dtype=np.int64))
+        return Architecture(tuple(row.tolist()))
+
+    def rank(self, architecture: Architecture) -> int:
+        """Return the position in lexicographic order, in [0, size)."""
+        rank = 0
+        for t, index in enumerate(architecture.indices):
+            rank += sum(self._branches(architecture.indices[:t])[:index])
+        return rank
+
+    def unrank(self, rank: int) -> Architecture:
+        """Return the architecture at a position of the lexicographic order; the inverse of `rank`.
+
+        Raises:
+            IllegalArchitectureError: The position is outside [0, size).
+        """
+        if not 0 <= rank < self.size:
+            raise IllegalArchitectureError(f"space {self.name!r} has ranks 0 to {self.size - 1}, got {rank}")
+        prefix: tuple[int, ...] = ()
+        for _ in self.choices:
+            for index, count in enumerate(self._branches(prefix)):
+                if rank < count:
+                    prefix += (index,)
+                    break
+                rank -= count
+        return Architecture(prefix)
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Return a legal architecture, all equally likely."""
+        return self.unrank(_below(self.size, rng))
+
+    def neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """Return the legal architectures that differ in exactly one choice, in a fixed order."""
+        found = []
+        for t, count in enumerate(self.num_candidates):
+            for index in range(count):
+                values = (*architecture.indices[:t], index, *architecture.indices[t + 1 :])
+                if index != architecture.indices[t] and self.is_legal(values):
+                    found.append(Architecture(values))
+        return found
+
+    def is_legal(self, indices: Sequence[int]) -> bool:
+        """Return whether in-range indices, length D, make a member of the space."""
+        return all(self._legal_after(tuple(indices[:t]))[index] for t, index in enumerate(indices))
+
+    def _legal_after(self, prefix: tuple[int, ...]) -> BoolArray:
+        row: BoolArray = self.legal(np.asarray(prefix, dtype=np.int64).reshape(1, len(prefix)))[0]
+        return row
+
+    def _branches(self, prefix: tuple[int, ...]) -> list[int]:
+        """The number of completions behind each candidate; 0 where illegal."""
+        legal = self._legal_after(prefix)
+        return [self._count((*prefix, index)) if allowed else 0 for index, allowed in enumerate(legal.tolist())]
+
+    def _count(self, prefix: tuple[int, ...]) -> int:
+        if len(prefix) == self.num_choices:
+            return 1
+        state = (len(prefix), self.legality_state(prefix))
+        if state not in self._counts:
+            self._counts[state] = sum(self._branches(prefix))
+        return self._counts[state]
+
+    def _describe(self, prefix: Sequence[int]) -> str:
+        named = zip(self.choices[: len(prefix)], prefix, strict=True)
+        return ", ".join(f"{choice.name}={choice.candidates[index]}" for choice, index in named) or "the start"
+
+
+def _below(limit: int, rng: np.random.Generator) -> int:
+    """Return a uniform integer in [0, limit); spaces are larger than any numpy integer."""
+    if limit <= np.iinfo(np.int64).max:
+        return int(rng.integers(limit))
+    num_bytes = (limit.bit_length() + 7) // 8
+    excess = 8 * num_bytes - limit.bit_length()
+    for _ in range(1_000):  # each try succeeds with probability > 1/2
+        value = int.from_bytes(rng.bytes(num_bytes), "big") >> excess
+        if value < limit:
+            return value
+    raise SpaceError(f"no sample below {limit} in 1,000 tries; the random generator is broken")
