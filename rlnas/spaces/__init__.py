@@ -1,0 +1,1 @@
+"""The search spaces: choices, canonical form and networks."""

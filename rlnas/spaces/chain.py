@@ -1,0 +1,199 @@
+"""A chain of layers: what each is, how wide, and which earlier tensor joins it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlnas.errors import ConfigError
+from rlnas.nets.chain import OPERATIONS, POOLS, ChainNetwork, Layer
+from rlnas.space import Architecture, BoolArray, Choice, IntArray, SearchSpace, TaskSpec
+from rlnas.spaces.images import image_shape
+from rlnas.spaces.joins import Step, simplify
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Chain(SearchSpace):
+    """N layers after a stem, each with a *layer*, a *size* and, from the second on, a *connection* choice.
+
+    - ``layer<i>``: the operation. Pools halve the size, and at most `max_downsamplings` of them are legal.
+    - ``width<i>``: the channels that come out. Pools and ``identity`` keep their input's; there it means nothing.
+    - ``join<i>``: which earlier tensor is added to the layer's input: ``none``, the ``stem``, or an earlier layer's
+      output; a 1x1 convolution matches the width, mean pooling the size. ``identity`` without a join is no layer, so
+      that the depth varies.
+
+    A choice that would have a single candidate is left out. The stem is a 3x3 convolution of the first width.
+
+    Args:
+        num_layers: N >= 1.
+        widths: Channels to choose from, distinct, each at least 1; references grow wider in this order.
+        max_downsamplings: How often the size may be halved, >= 0; images need 2 to the power of it on a side.
+        operations: Candidates of the layer choices, in this order; at least one that is no pool.
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 6,
+        widths: Sequence[int] = (16, 32, 64),
+        max_downsamplings: int = 2,
+        operations: Sequence[str] = OPERATIONS,
+    ) -> None:
+        self.num_layers = num_layers
+        self.widths = tuple(widths)
+        self.max_downsamplings = max_downsamplings
+        self.operations = tuple(operations)
+        self._check()
+        settings = {"num_layers": num_layers, "widths": list(self.widths), "max_downsamplings": max_downsamplings}
+        super().__init__("chain", self._choices(), {**settings, "operations": list(self.operations)})
+        self._identity = self.operations.index("identity") if "identity" in self.operations else None
+        self._keeps_width = [name in (*POOLS, "identity") for name in self.operations]
+        self._is_pool = np.array([name in POOLS for name in self.operations])
+        num_pools = np.arange(num_layers + 1)[:, None]
+        self._legal_layers = ~self._is_pool | (num_pools < max_downsamplings)  # by the number of pools so far
+        column = {choice.name: t for t, choice in enumerate(self.choices)}
+        names = [(f"layer{i}", f"width{i}", f"join{i}") for i in range(num_layers)]
+        self._columns = [(column.get(a, -1), column.get(b, -1), column.get(c, -1)) for a, b, c in names]
+        self._layer_columns = [layer for layer, _, _ in self._columns if layer >= 0]
+
+    def build(self, architecture: Architecture, task: TaskSpec) -> nn.Module:
+        """Return the network of the canonical form, for any image size that can be halved often enough.
+
+        Raises:
+            SpaceError: The input is no image, or too small.
+        """
+        halvings = min(self.max_downsamplings, self.num_layers) if self._is_pool.any() else 0
+        remedy = f"chain may halve the size {halvings} times; use larger images or lower space.max_downsamplings"
+        image = image_shape(task, 2**halvings, remedy)
+        steps = simplify(self._steps(architecture.indices), self._identity)
+        return ChainNetwork(
+            self.widths[0],
+            [Layer(self.operations[operation], self.widths[width], source) for operation, width, source in steps],
+            image=image,
+            num_classes=task.num_classes,
+        )
+
+    def legal(self, prefixes: IntArray) -> BoolArray:
+        """Return which candidates may follow: no pool after `max_downsamplings` pools. See `SearchSpace.legal`."""
+        t = prefixes.shape[1]
+        if t not in self._layer_columns:
+            return super().legal(prefixes)
+        layers = prefixes[:, self._layer_columns[: self._layer_columns.index(t)]]
+        mask: BoolArray = self._legal_layers[self._is_pool[layers].sum(axis=1)]
+        return mask
+
+    def legality_state(self, prefix: Sequence[int]) -> Hashable:
+        """Return the number of pools so far."""
+        return sum(bool(self._is_pool[prefix[column]]) for column in self._layer_columns if column < len(prefix))
+
+    def canonical(self, indices: IntArray) -> IntArray:
+        """Return the shortest equal chain, padded with ``identity``; see `rlnas.spaces.joins.simplify`.
+
+        Widths that mean nothing are 0. Equal are architectures with the same graph of layers, up to layers that pass
+        their input on and the order of additions.
+        """
+        rows = [self._indices(simplify(self._steps(row), self._identity)) for row in indices.tolist()]
+        return np.array(rows, dtype=np.int64).reshape(indices.shape)
+
+    def references(self) -> dict[str, Architecture]:
+        """Return a VGG-like, a MobileNet-like and a ResNet-like chain, as far as `operations` and depth allow.
+
+        The first two: stages of convolutions with a max pool between (Simonyan and Zisserman, 2015; Howard et al.,
+        2017, without strides). The last: blocks of two convolutions with a skip over both (He et al., 2016).
+        """
+        plans = {
+            "vgg": self._plain("conv3x3"),
+            "mobilenet": self._plain("sepconv3x3"),
+            "resnet": self._residual(),
+        }
+        found = {}
+        for name, plan in plans.items():
+            if plan and all(operation in self.operations for operation, _, _ in plan):
+                steps: list[Step] = [
+                    (self.operations.index(operation), width, source) for operation, width, source in plan
+                ]
+                if len(steps) == self.num_layers or self._identity is not None:
+                    found[name] = self.canonical_architecture(self.architecture(self._indices(steps)))
+        return found
+
+    def describe(self, architecture: Architecture) -> str:
+        """Return the layers in order, such as ``conv3x3-16 > maxpool > conv3x3-32+stem``."""
+        names = self.to_names(architecture)
+        parts = []
+        for i, (operation, width, _) in enumerate(self._steps(architecture.indices)):
+            size = "" if self._keeps_width[operation] else f"-{self.widths[width]}"
+            join = names.get(f"join{i}", "none")
+            parts.append(f"{self.operations[operation]}{size}" + ("" if join == "none" else f"+{join}"))
+        return " > ".join(parts)
+
+    def _check(self) -> None:
+        """Refuse parameters without a meaning."""
+        if self.num_layers < 1:
+            raise ConfigError(f"space.num_layers is {self.num_layers}; it must be at least 1")
+        if not self.widths or min(self.widths) < 1 or len(set(self.widths)) != len(self.widths):
+            raise ConfigError(f"space.widths is {list(self.widths)}; give distinct numbers of channels, each >= 1")
+        if self.max_downsamplings < 0:
+            raise ConfigError(f"space.max_downsamplings is {self.max_downsamplings}; it must be at least 0")
+        unknown = [name for name in self.operations if name not in OPERATIONS]
+        if unknown or len(set(self.operations)) != len(self.operations):
+            raise ConfigError(
+                f"space.operations is {list(self.operations)}; choose from {list(OPERATIONS)}, each at most once"
+            )
+        if all(name in POOLS for name in self.operations):
+            raise ConfigError("space.operations needs at least one operation that is no pool")
+
+    def _choices(self) -> list[Choice]:
+        """Return the choices in order, without those of a single candidate."""
+        choices = []
+        for i in range(self.num_layers):
+            choices.append(Choice(f"layer{i}", "layer", self.operations))
+            choices.append(Choice(f"width{i}", "size", tuple(str(width) for width in self.widths)))
+            earlier = [f"layer{j}" for j in range(i - 1)]
+            choices.append(Choice(f"join{i}", "connection", ("none", "stem", *earlier) if i else ("none",)))
+        return [choice for choice in choices if len(choice.candidates) > 1]
+
+    def _steps(self, indices: Sequence[int]) -> list[Step]:
+        """Return the layers of an architecture."""
+        values = (*indices, 0)  # column -1, of a choice that is left out, reads 0
+        return [
+            (
+                values[layer],
+                0 if self._keeps_width[values[layer]] else values[width],
+                values[join] - 1 if values[join] else None,
+            )
+            for layer, width, join in self._columns
+        ]
+
+    def _indices(self, steps: Sequence[Step]) -> tuple[int, ...]:
+        """Return the indices of layers, padded with ``identity``."""
+        padding: list[Step] = [(self._identity or 0, 0, None)] * (self.num_layers - len(steps))
+        values = [0] * (self.num_choices + 1)
+        for columns, (operation, width, source) in zip(self._columns, (*steps, *padding), strict=True):
+            values[columns[2]] = 0 if source is None else source + 1
+            values[columns[1]] = width
+            values[columns[0]] = operation
+        return tuple(values[:-1])
+
+    def _plain(self, operation: str) -> list[tuple[str, int, int | None]]:
+        """Return stages of one operation, about equally long and each wider, with max pools between."""
+        num_pools = min(self.max_downsamplings, (self.num_layers - 1) // 2)
+        stages = np.array_split(np.arange(self.num_layers - num_pools), num_pools + 1)
+        plan: list[tuple[str, int, int | None]] = []
+        for stage, layers in enumerate(stages):
+            plan += [("maxpool", 0, None)] if stage else []
+            plan += [(operation, min(stage, len(self.widths) - 1), None)] * len(layers)
+        return plan
+
+    def _residual(self) -> list[tuple[str, int, int | None]]:
+        """Return blocks of two convolutions and a layer that their input joins: a pool between stages, else none."""
+        num_blocks = self.num_layers // 3
+        num_pools = min(self.max_downsamplings, num_blocks - 1)
+        plan: list[tuple[str, int, int | None]] = []
+        for block in range(num_blocks):
+            width = min(block, num_pools, len(self.widths) - 1)
+            plan += [("conv3x3", width, None)] * 2
+            plan.append(("maxpool" if block < num_pools else "identity", 0, 3 * block))
+        return plan
