@@ -165,6 +165,10 @@ class Executor(Protocol):
 class Tracker(Protocol):
     """Where a run is recorded for people."""
 
+    def start(self, folder: Path, config: Mapping[str, Json]) -> None:
+        """Open the run: its folder (everything local is written below it) and its resolved configuration."""
+        ...
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record scalars; `step` counts the unique evaluations of the run."""
         ...

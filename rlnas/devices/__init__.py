@@ -1,0 +1,1 @@
+"""What an architecture costs: measured, looked up, or counted."""

@@ -1,0 +1,253 @@
+"""The real proxy: train a candidate for a few epochs and look at the validation split."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rlnas.data.task import Split, Task
+from rlnas.errors import ConfigError, SpaceError
+from rlnas.interfaces import Estimate, Failure
+from rlnas.nets.runtime import DeviceChoice, is_out_of_memory, resolve_device, seeded, threads, torch_device
+from rlnas.space import Architecture, Json, SearchSpace
+
+_EVALUATION_BATCH = 1024
+_RECALIBRATION_BATCHES = 50
+_CHECK_EVERY = 50  # steps, at most, between two looks at the loss
+_DIVERGED = 10.0  # a mean loss above so many times that of a uniform guess has left every useful region
+
+
+class DivergedError(Exception):
+    """The loss is not finite, or far above that of a uniform guess."""
+
+
+class TrainingProxy:
+    """Accuracy on the validation split after a short training from scratch.
+
+    AdamW with a one-cycle learning rate, label smoothing and data resident in memory. After training, the
+    statistics of batch norms are recomputed over training batches, because in few steps their moving averages lag
+    behind the weights: on digits that lifts the mean accuracy from .36 to .63 after 11 steps, from .73 to .80 after
+    22, and makes no difference from 44 on, where it costs a few percent of the time.
+
+    A result depends on the architecture and `settings` alone: initial weights and the order of examples come
+    from `training_seed` through generators of its own, and CPU training runs on one thread. The proxy
+    keeps the train and validation splits and never holds the test split.
+
+    Args:
+        space: Builds the networks.
+        task: Gives the examples.
+        epochs: Passes over the train split, >= 1; named in `fidelity`.
+        batch_size: Examples per step, >= 2.
+        learning_rate: Peak of the one-cycle schedule, > 0.
+        weight_decay: Of AdamW, decoupled, >= 0.
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
+        training_seed: Decides weights and order; not the run's seed, so that runs share the store.
+        device: ``auto`` takes a GPU where there is one; worker processes spread over several.
+
+    Raises:
+        ConfigError: A value is out of range, or there is no such device.
+
+    References:
+        Loshchilov and Hutter, "Decoupled weight decay regularization", 2019 (AdamW).
+        Smith and Topin, "Super-convergence", 2019 (one-cycle).
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        *,
+        epochs: int = 12,
+        batch_size: int = 64,
+        learning_rate: float = 0.01,
+        weight_decay: float = 0.01,
+        label_smoothing: float = 0.1,
+        training_seed: int = 0,
+        device: DeviceChoice = "auto",
+    ) -> None:
+        _check_ranges(epochs, batch_size, learning_rate, weight_decay, label_smoothing, training_seed)
+        self._space = space
+        self._spec = task.spec
+        self._train = task.train
+        self._validation = task.validation
+        self._epochs = epochs
+        self._batch_size = min(batch_size, len(task.train))
+        self._learning_rate = learning_rate
+        self._weight_decay = weight_decay
+        self._label_smoothing = label_smoothing
+        self._training_seed = training_seed
+        self._device = resolve_device(device, "proxy.device")
+
+    @property
+    def fidelity(self) -> str:
+        """The split and the training length, such as ``val_accuracy@12``."""
+        return f"val_accuracy@{self._epochs}"
+
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """Everything that can change a result."""
+        return {
+            "proxy": "training",
+            "epochs": self._epochs,
+            "batch_size": self._batch_size,
+            "learning_rate": self._learning_rate,
+            "weight_decay": self._weight_decay,
+            "label_smoothing": self._label_smoothing,
+            "training_seed": self._training_seed,
+            "device": self._device,
+            "torch": torch.__version__.split("+")[0],
+        }
+
+    @property
+    def reusable(self) -> bool:
+        """True: training is what the store saves."""
+        return True
+
+    def estimate(self, architectures: Sequence[Architecture]) -> Iterator[Estimate | Failure]:
+        """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`."""
+        for architecture in architectures:
+            yield self._estimate(architecture)
+
+    def _estimate(self, architecture: Architecture) -> Estimate | Failure:
+        start = time.perf_counter()
+        try:
+            accuracy = self._train_and_validate(architecture)
+        except SpaceError as error:
+            return Failure("invalid", str(error), time.perf_counter() - start)
+        except DivergedError as error:
+            return Failure("diverged", str(error), time.perf_counter() - start)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return Failure("out_of_memory", str(error), time.perf_counter() - start)
+        return Estimate(accuracy, time.perf_counter() - start)
+
+    def _train_and_validate(self, architecture: Architecture) -> float:
+        device = torch_device(self._device)
+        weights_seed, order_seed = np.random.SeedSequence(self._training_seed).generate_state(2).tolist()
+        deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        with threads(1), seeded(weights_seed, device), deterministic:
+            network = self._space.build(architecture, self._spec).to(device)
+            if device.type == "cpu":
+                # A quarter less time for convolutions.
+                network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            inputs, targets = _tensors(self._train, device)
+            order = torch.Generator().manual_seed(order_seed)
+            self._fit(network, inputs, targets, order)
+            recalibrate_batch_norm(network, inputs, self._batch_size, order)
+            return _accuracy(network, *_tensors(self._validation, device))
+
+    def _fit(self, network: nn.Module, inputs: Tensor, targets: Tensor, order: torch.Generator) -> None:
+        """Train in place.
+
+        Raises:
+            DivergedError: The loss is not finite, or far above that of a uniform guess.
+        """
+        steps = len(inputs) // self._batch_size
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=self._learning_rate, weight_decay=self._weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self._learning_rate, total_steps=self._epochs * steps, cycle_momentum=False
+        )
+        check_every = min(steps, _CHECK_EVERY)
+        total = torch.zeros((), device=inputs.device)
+        network.train()
+        for step, batch in enumerate(self._batches(len(inputs), order), start=1):
+            batch = batch.to(inputs.device)
+            loss = functional.cross_entropy(
+                network(inputs[batch]), targets[batch], label_smoothing=self._label_smoothing
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += loss.detach()
+            if step % check_every == 0:
+                self._check_loss(total.item() / check_every, (step - 1) // steps + 1)
+                total.zero_()
+
+    def _batches(self, num_examples: int, order: torch.Generator) -> Iterator[Tensor]:
+        """Yield the positions of each step; an incomplete last batch of an epoch is left out."""
+        steps = num_examples // self._batch_size
+        for _ in range(self._epochs):
+            rows = torch.randperm(num_examples, generator=order)[: steps * self._batch_size]
+            yield from rows.view(steps, self._batch_size)
+
+    def _check_loss(self, mean: float, epoch: int) -> None:
+        if not mean <= _DIVERGED * math.log(self._spec.num_classes):  # also true of NaN
+            raise DivergedError(
+                f"mean training loss {mean:.3g} in epoch {epoch} of {self._epochs}; "
+                "a lower proxy.learning_rate may help"
+            )
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(network: nn.Module, inputs: Tensor, batch_size: int, generator: torch.Generator) -> None:
+    """Replace the moving averages of all batch norms by plain averages over training batches.
+
+    Args:
+        network: Changed in place, left in evaluation mode.
+        inputs: Training inputs, shape (n, *input_shape).
+        batch_size: As in training, so that the statistics are those that the weights have seen.
+        generator: Draws the batches.
+    """
+    network.eval()
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [norm for norm in norms if norm.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the average over all batches since the reset
+        norm.train()
+    batches = torch.randperm(len(inputs), generator=generator).to(inputs.device)
+    for start in range(0, len(inputs) - batch_size + 1, batch_size)[:_RECALIBRATION_BATCHES]:
+        network(inputs[batches[start : start + batch_size]])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+@torch.inference_mode()
+def _accuracy(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    network.eval()
+    correct = 0
+    for start in range(0, len(inputs), _EVALUATION_BATCH):
+        logits = network(inputs[start : start + _EVALUATION_BATCH])
+        if not torch.isfinite(logits).all():
+            raise DivergedError("the trained network's outputs are not finite on the validation split")
+        correct += int((logits.argmax(dim=1) == targets[start : start + _EVALUATION_BATCH]).sum())
+    return correct / len(targets)
+
+
+def _tensors(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(split.inputs).to(device), torch.from_numpy(split.targets).to(device)
+
+
+def _check_ranges(
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    label_smoothing: float,
+    training_seed: int,
+) -> None:
+    checks = (
+        ("epochs", epochs, epochs >= 1, "at least 1"),
+        ("batch_size", batch_size, batch_size >= 2, "at least 2 (batch norm needs two examples)"),
+        ("learning_rate", learning_rate, 0.0 < learning_rate < math.inf, "above 0"),
+        ("weight_decay", weight_decay, 0.0 <= weight_decay < math.inf, "at least 0"),
+        ("label_smoothing", label_smoothing, 0.0 <= label_smoothing < 1.0, "in [0, 1)"),
+        ("training_seed", training_seed, training_seed >= 0, "at least 0"),
+    )
+    for name, value, is_valid, rule in checks:
+        if not is_valid:
+            raise ConfigError(f"proxy.{name} must be {rule}, got {value}")
