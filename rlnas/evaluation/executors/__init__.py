@@ -1,0 +1,1 @@
+"""Where proxies run: this process, or many."""

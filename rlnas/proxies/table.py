@@ -1,0 +1,87 @@
+"""Accuracy from a table of architectures: a search without training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rlnas.errors import TableError
+from rlnas.interfaces import Estimate, Failure
+from rlnas.space import Architecture, Json, SearchSpace
+from rlnas.tables import Float32Array, TableLookup, cached_table
+
+_logger = logging.getLogger(__name__)
+
+
+class TableProxy:
+    """Looks accuracies up.
+
+    Args:
+        space: The space of the table.
+        path: The ``.npz`` table; a relative path is relative to the working directory.
+        column: The accuracy to search by; becomes `fidelity`.
+        seconds_column: What an evaluation costs on the ledger; None: ``train_seconds@<the same fidelity>`` where
+            the table has it, else nothing.
+
+    Raises:
+        TableError: The table is unreadable or of another space, or the column is unknown, holds no accuracies, or
+            holds test accuracies although the table has validation accuracies.
+    """
+
+    reusable = False
+    in_process = True  # a lookup is cheaper than the way to a worker process
+
+    def __init__(
+        self, space: SearchSpace, *, path: Path, column: str = "val_accuracy@12", seconds_column: str | None = None
+    ) -> None:
+        table = cached_table(path)
+        self._lookup = TableLookup(table, space)
+        self._accuracies = table.column(column)
+        self.fidelity = column
+        _check_accuracy(column, self._accuracies, table.columns, table.origin)
+        default = f"train_seconds@{column.partition('@')[2].partition('/')[0]}"
+        if seconds_column is None and default in table.columns:
+            seconds_column = default
+        self._seconds = np.zeros(len(table)) if seconds_column is None else table.column(seconds_column)
+        self.settings: Mapping[str, Json] = {
+            "table": table.origin,
+            "column": column,
+            "seconds_column": seconds_column,
+        }
+
+    def estimate(self, architectures: Sequence[Architecture]) -> list[Estimate | Failure]:
+        """Return one result for each architecture, in order."""
+        rows = self._lookup.rows(architectures)
+        accuracies = self._accuracies[rows].tolist()
+        seconds = np.nan_to_num(self._seconds[rows]).tolist()
+        results: list[Estimate | Failure] = []
+        for i, row in enumerate(rows.tolist()):
+            known = row >= 0 and accuracies[i] == accuracies[i]
+            results.append(Estimate(accuracies[i], seconds[i]) if known else self._unknown(architectures[i], row))
+        return results
+
+    def _unknown(self, architecture: Architecture, row: int) -> Failure:
+        what = f"no {self.fidelity}" if row >= 0 else "no row"
+        space = self._lookup.space
+        return Failure("invalid", f"{self._lookup.table.origin} has {what} for {space.describe(architecture)}")
+
+
+def _check_accuracy(name: str, values: Float32Array, columns: Sequence[str], origin: str) -> None:
+    known = values[~np.isnan(values)]
+    if len(known) and (known.min() < 0.0 or known.max() > 1.0):
+        raise TableError(
+            f"column {name!r} of {origin} goes from {known.min():g} to {known.max():g}; an accuracy is a fraction in "
+            f"[0, 1]: choose another column ({', '.join(columns)}), or divide percents by 100"
+        )
+    if not name.startswith("test"):
+        return
+    validation = [column for column in columns if column.startswith("val_accuracy")]
+    if validation:
+        raise TableError(
+            f"column {name!r} of {origin} is of the test split, which no search may see; "
+            f"search by one of {', '.join(validation)}"
+        )
+    _logger.warning("%s has no validation accuracy: this search sees test accuracies (%s)", origin, name)
