@@ -164,3 +164,15 @@ def test_a_damaged_state_is_refused() -> None:
 def test_it_is_what_agents_ask_for() -> None:
     budget: Budget = Ledger(evaluations=1)
     assert not budget.exhausted
+
+
+def test_the_last_proposals_that_are_allowed_are_evaluated() -> None:
+    ledger = Ledger(evaluations=1000, proposals=5)
+    for batch, allowed in ((4, 4), (4, 1)):
+        assert ledger.propose(batch) == allowed
+        assert ledger.admit(allowed) == allowed
+        for number in range(allowed):
+            assert ledger.charge(Evaluation(Architecture((batch, number)), 0.5, seconds=1.0))
+    assert ledger.num_evaluations == 5
+    assert ledger.exhausted
+    assert ledger.propose(4) == 0

@@ -1,0 +1,95 @@
+"""What stands behind the registered ids: environments from keywords alone, without Hydra.
+
+By default the task is the embedded digits, a candidate is trained for `EPOCHS` epochs in this process, the reward
+is the accuracy, there is no device and no store, and the budget has no limit that bites.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from envs.construction import ArchitectureEnv
+from envs.vector import ArchitectureVectorEnv
+from rlnas.data.digits import digits
+from rlnas.errors import ConfigError
+from rlnas.evaluation import Evaluator, Ledger, SerialExecutor
+from rlnas.interfaces import Device, Executor, Proxy
+from rlnas.proxies.training import TrainingProxy
+from rlnas.space import SearchSpace
+from rlnas.spaces.cell201 import Cell201
+from rlnas.spaces.chain import Chain
+
+EPOCHS = 3
+UNLIMITED = 10**12
+
+
+def chain_env(**options: Any) -> ArchitectureEnv:
+    """Return the environment of ``gym.make("rlnas/Chain-v0", **options)``; see `make_parts` for the options."""
+    return ArchitectureEnv(**make_parts(Chain, ArchitectureEnv, options))
+
+
+def chain_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
+    """Return the environment of ``gym.make_vec("rlnas/Chain-v0", num_envs, **options)``."""
+    return ArchitectureVectorEnv(num_envs, **make_parts(Chain, ArchitectureVectorEnv, options))
+
+
+def cell201_env(**options: Any) -> ArchitectureEnv:
+    """Return the environment of ``gym.make("rlnas/Cell201-v0", **options)``; one cell per stage by default."""
+    return ArchitectureEnv(**make_parts(Cell201, ArchitectureEnv, {"num_cells": 1, **options}))
+
+
+def cell201_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
+    """Return the environment of ``gym.make_vec("rlnas/Cell201-v0", num_envs, **options)``."""
+    return ArchitectureVectorEnv(num_envs, **make_parts(Cell201, ArchitectureVectorEnv, {"num_cells": 1, **options}))
+
+
+def make_parts(
+    make_space: Callable[..., SearchSpace], env: Callable[..., object], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of an environment.
+
+    Args:
+        make_space: The class of the space.
+        env: The class of the environment.
+        options: Parameters of the space (such as ``num_layers=4``), parameters of the environment (such as
+            ``reward=MnasNetHard(target=2.0)``), and as objects ``proxy``, ``device``, ``executor`` and ``ledger``.
+
+    Raises:
+        ConfigError: An option is none of these.
+    """
+    of_space, of_env = set(inspect.signature(make_space).parameters), set(inspect.signature(env).parameters)
+    of_evaluator = {"proxy", "device", "executor", "ledger"}
+    known = of_space | of_evaluator | of_env - {"num_envs", "space", "evaluator"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigError(
+            f"unknown option {', '.join(unknown)} of an environment; there are {', '.join(sorted(known))}"
+        )
+    space = make_space(**{name: value for name, value in options.items() if name in of_space})
+    evaluator = make_evaluator(space, **{name: value for name, value in options.items() if name in of_evaluator})
+    rest = {name: value for name, value in options.items() if name in of_env}
+    return {"space": space, "evaluator": evaluator, **rest}
+
+
+def make_evaluator(
+    space: SearchSpace,
+    proxy: Proxy | None = None,
+    device: Device | None = None,
+    executor: Executor | None = None,
+    ledger: Ledger | None = None,
+) -> Evaluator:
+    """Return an evaluator of digits networks, with the given parts in place of the default ones."""
+    task_key = ""
+    if proxy is None:
+        task = digits()
+        proxy, task_key = TrainingProxy(space, task, epochs=EPOCHS), task.key
+    return Evaluator(
+        space,
+        proxy,
+        device,
+        SerialExecutor() if executor is None else executor,
+        Ledger(evaluations=UNLIMITED) if ledger is None else ledger,
+        task_key=task_key,
+    )
