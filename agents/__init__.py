@@ -1,0 +1,1 @@
+"""The agents: controllers that learn to build architectures."""
