@@ -1,0 +1,174 @@
+"""What is kept of a search while it runs: history, front, best, live metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlnas.evaluation import Evaluator
+from rlnas.evaluation.history import History, Record
+from rlnas.interfaces import Evaluation, Tracker
+from rlnas.pareto import ParetoArchive
+from rlnas.space import Architecture, FloatArray
+from rlnas.tracking.progress import Progress, Status
+
+_REFERENCE_MARGIN = 2.0
+
+
+class Recorder:
+    """Observes each scored batch of an environment and each update of an agent.
+
+    Args:
+        evaluator: Whose evaluations are recorded.
+        history: Gets each unique evaluation durably before the agent learns from it.
+        tracker: Gets the scalars.
+        progress: Shows where the search stands.
+        references: The evaluated hand-designed networks. The hypervolume's reference point is accuracy 0 at twice the
+            highest cost among them (without any: among the first batch).
+        cost: The objective beside accuracy; None where the front is the best accuracy alone.
+        started: ``time.perf_counter()`` at the start of the wall time.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        history: History,
+        tracker: Tracker,
+        progress: Progress,
+        references: Mapping[str, Record],
+        cost: str | None,
+        started: float,
+    ) -> None:
+        self._evaluator = evaluator
+        self._history = history
+        self._tracker = tracker
+        self._progress = progress
+        self._started = started
+        self._cost = cost
+        self._records: dict[Architecture, Record] = {}
+        self._archive = ParetoArchive(minimise=() if cost is None else (cost,))
+        self._corner = self._worst_cost([record.evaluation for record in references.values()])
+        self._failed = 0
+        self._stopped: float | None = None
+        self.best: Record | None = None
+
+    def observe(self, evaluations: Sequence[Evaluation | None], rewards: FloatArray, targets: FloatArray) -> None:
+        """Record the new ones of a scored batch.
+
+        Args:
+            evaluations: None where the ledger truncated the batch, length B.
+            rewards: What the agent gets, shape (B,).
+            targets: The costs aimed for, shape (B,); NaN without one.
+        """
+        new: list[Record] = []
+        for evaluation, reward, target in zip(evaluations, rewards.tolist(), targets.tolist(), strict=True):
+            if evaluation is not None and evaluation.architecture not in self._records:
+                new.append(self._record(evaluation, reward, None if math.isnan(target) else target))
+        if new:
+            self._history.append(new)
+            for record in new:
+                self._note(record)
+        self._progress.show(self._status())
+
+    def log_policy(self, metrics: Mapping[str, float]) -> None:
+        """Record an agent's own scalars at the present step."""
+        self._tracker.log(metrics, len(self._records))
+
+    def show_batch(self, done: int, total: int) -> None:
+        """Show how far the batch that is being evaluated has come."""
+        self._progress.show(self._status((done, total)))
+
+    def stop_clock(self) -> None:
+        """End the wall time of the search; what follows is not part of its overhead."""
+        self._stopped = time.perf_counter()
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """All unique evaluations in the order in which they were made."""
+        return list(self._records.values())
+
+    def front(self) -> tuple[Record, ...]:
+        """Return the Pareto front by rising cost."""
+        return tuple(self._records[evaluation.architecture] for evaluation in self._archive.front())
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Return columns and rows of all unique evaluations, for people."""
+        names = self._evaluator.cost_names
+        columns = ["step", "architecture", self._evaluator.fidelity, *names, "reward", "source", "seconds", "failure"]
+        rows = [
+            [
+                record.step,
+                record.description,
+                record.evaluation.accuracy,
+                *(record.evaluation.costs.get(name, math.nan) for name in names),
+                record.reward,
+                record.evaluation.source,
+                record.evaluation.seconds,
+                record.evaluation.failure.reason if record.evaluation.failure else "",
+            ]
+            for record in self.records
+        ]
+        return columns, rows
+
+    def overhead_fraction(self) -> float:
+        """Return the share of the wall time so far that was neither proxy nor device, in [0, 1]."""
+        elapsed = (self._stopped or time.perf_counter()) - self._started
+        working = self._evaluator.seconds["proxy"] + self._evaluator.seconds["device"]
+        return max(0.0, 1.0 - working / elapsed)
+
+    def _record(self, evaluation: Evaluation, reward: float, target: float | None) -> Record:
+        description = self._evaluator.space.describe(evaluation.architecture)
+        record = Record(len(self._records) + 1, evaluation, reward, target, description)
+        self._records[evaluation.architecture] = record
+        return record
+
+    def _note(self, record: Record) -> None:
+        evaluation = record.evaluation
+        self._failed += not evaluation.ok
+        if self._corner is None:
+            self._corner = self._worst_cost([evaluation])
+        self._archive.add(evaluation)
+        if evaluation.ok and (self.best is None or record.reward > self.best.reward):
+            self.best = record
+        self._tracker.log(self._metrics(record), record.step)
+
+    def _metrics(self, record: Record) -> dict[str, float]:
+        evaluation = record.evaluation
+        ledger = self._evaluator.ledger
+        metrics = {
+            "search/reward": record.reward,
+            "search/failed": float(self._failed),
+            "search/front_size": float(len(self._archive)),
+            "search/unique_fraction": len(self._records) / max(1, ledger.num_proposals),
+            "search/spent_seconds": ledger.spent_seconds,
+            "time/elapsed_seconds": time.perf_counter() - self._started,
+            "time/overhead_fraction": self.overhead_fraction(),
+        }
+        if evaluation.ok:
+            metrics[f"proxy/{self._evaluator.fidelity}"] = evaluation.accuracy
+            metrics |= {f"device/{name}": value for name, value in evaluation.costs.items()}
+        if self.best is not None:
+            metrics["search/best_reward"] = self.best.reward
+            metrics["search/best_accuracy"] = self.best.evaluation.accuracy
+        if self._corner is not None:
+            metrics["search/hypervolume"] = self._archive.hypervolume(self._corner)
+        return metrics
+
+    def _worst_cost(self, evaluations: Sequence[Evaluation]) -> dict[str, float] | None:
+        """The hypervolume's reference point, where these evaluations fix one."""
+        if self._cost is None:
+            return {"accuracy": 0.0}
+        costs = [evaluation.costs[self._cost] for evaluation in evaluations if evaluation.ok]
+        return {"accuracy": 0.0, self._cost: _REFERENCE_MARGIN * max(costs)} if costs else None
+
+    def _status(self, in_batch: tuple[int, int] | None = None) -> Status:
+        return Status(
+            evaluations=len(self._records),
+            fraction=self._evaluator.ledger.fraction_spent,
+            best_reward=None if self.best is None else self.best.reward,
+            front_size=len(self._archive),
+            failed=self._failed,
+            in_batch=in_batch,
+        )

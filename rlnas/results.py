@@ -1,0 +1,202 @@
+"""What a run leaves behind: the best architecture as ``best.json``, the front as ``pareto.csv``."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rlnas
+from rlnas.errors import OutputError
+from rlnas.evaluation.history import Record
+from rlnas.space import Architecture, Json, SearchSpace, TaskSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BEST = "best.json"
+FRONT = "pareto.csv"
+CONFIG = "config.yaml"
+HISTORY = "evaluations.sqlite"
+CHECKPOINT = "checkpoint"
+
+_FORMAT = "rlnas.best/1"
+_MIN_FREE_BYTES = 32 * 2**20
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a crash, never meets half of it.
+
+    Raises:
+        OutputError: The file cannot be written, as on a full disk.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)  # noqa: PTH105 Path.replace would hide that this is the atomic call
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path} ({error.strerror or error}); make room or choose another folder with "
+            "hydra.run.dir=FOLDER"
+        ) from error
+
+
+def claim(folder: Path) -> None:
+    """Take an existing folder for one run, before it costs anything; two runs can never share one.
+
+    Raises:
+        OutputError: The folder holds a run already, cannot be written, or its disk is as good as full.
+    """
+    advice = "choose another folder with hydra.run.dir=FOLDER"
+    try:
+        (folder / HISTORY).touch(exist_ok=False)
+    except FileExistsError:
+        raise OutputError(f"{folder} holds a run already; {advice}") from None
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror or error}); {advice}") from error
+    free = shutil.disk_usage(folder).free
+    if free < _MIN_FREE_BYTES:
+        discard(folder)
+        raise OutputError(
+            f"the disk of {folder} has {free / 2**20:.1f} MiB left, and a run needs at least "
+            f"{_MIN_FREE_BYTES / 2**20:.0f}; make room or {advice}"
+        )
+
+
+def discard(folder: Path) -> None:
+    """Remove a claimed folder whose run never began; one that holds anything worth keeping stays."""
+    entries = list(folder.iterdir())
+    if all(entry.name in ("log.txt", CONFIG) or entry.stat().st_size == 0 for entry in entries):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def best_as_json(
+    record: Record,
+    space: SearchSpace,
+    space_config: Mapping[str, Json],
+    task: TaskSpec | None,
+    *,
+    fidelity: str,
+    cost: str | None,
+    seed: int,
+) -> dict[str, Json]:
+    """Return all that is needed to rebuild an architecture and to know how good it is.
+
+    Args:
+        record: The evaluation.
+        space: Where the architecture lives.
+        space_config: The space's ``_target_`` and arguments.
+        task: What it was built for; None where the run read everything from tables.
+        fidelity: Name of the accuracy.
+        cost: The cost that the reward aims at, None where accuracy alone counts.
+        seed: Of the run.
+    """
+    evaluation = record.evaluation
+    return {
+        "format": _FORMAT,
+        "rlnas": rlnas.__version__,
+        "space": dict(space_config),
+        "task": None
+        if task is None
+        else {"name": task.name, "input_shape": list(task.input_shape), "num_classes": task.num_classes},
+        "architecture": list(evaluation.architecture.indices),
+        "choices": space.to_names(evaluation.architecture),
+        "description": record.description,
+        fidelity: evaluation.accuracy,
+        "costs": dict(evaluation.costs),
+        "reward": record.reward,
+        "target": None if cost is None else {cost: record.target},
+        "seed": seed,
+    }
+
+
+def write_front(path: Path, records: Sequence[Record], *, fidelity: str, cost_names: Sequence[str]) -> None:
+    """Write the front as csv, in the order given: accuracy (named by its fidelity), costs, reward, architecture."""
+    lines = [[fidelity, *cost_names, "reward", "step", "architecture", "description"]]
+    for record in records:
+        evaluation = record.evaluation
+        costs = [repr(evaluation.costs[name]) if name in evaluation.costs else "" for name in cost_names]
+        indices = " ".join(map(str, evaluation.architecture.indices))
+        lines.append(
+            [repr(evaluation.accuracy), *costs, repr(record.reward), str(record.step), indices, record.description]
+        )
+    write_atomically(path, _as_csv(lines))
+
+
+def read_front(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a ``pareto.csv``.
+
+    Raises:
+        OutputError: There is no such file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be read ({error.strerror}); give the folder of a finished run, as in outputs/DATE/TIME"
+        ) from error
+
+
+def read_best(path: Path) -> dict[str, Any]:
+    """Return the content of a ``best.json``, or of the one in a run folder.
+
+    Raises:
+        OutputError: There is no such file, or it is not one of ours.
+    """
+    file = path / BEST if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{file} cannot be read ({error}); give a run folder or its best.json") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise OutputError(f"{file} is not a best.json of the format {_FORMAT}")
+    return content
+
+
+def load_space(config: Mapping[str, Json]) -> SearchSpace:
+    """Return the space that a ``_target_`` with arguments names.
+
+    Raises:
+        OutputError: The target is no `SearchSpace`; nothing else is ever called.
+    """
+    arguments = {key: value for key, value in config.items() if key != "_target_"}
+    module, _, name = str(config.get("_target_")).rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise OutputError(f"the space {config.get('_target_')!r} cannot be imported: {error}") from error
+    if not (isinstance(target, type) and issubclass(target, SearchSpace)):
+        raise OutputError(f"{config['_target_']} is not a SearchSpace; refusing to call it")
+    return target(**arguments)
+
+
+def rebuild(path: Path) -> nn.Module:
+    """Return the best network of a run, freshly initialised from torch's global generator.
+
+    Args:
+        path: A run folder or its ``best.json``; the file alone is enough.
+
+    Raises:
+        OutputError: The file is missing or not one of ours, or the run had no task to build for.
+    """
+    best = read_best(path)
+    if best["task"] is None:
+        raise OutputError(
+            f"{path} comes from a run on tables, without a task to build for; call "
+            "load_space(best['space']).build(architecture, TaskSpec(...)) with one"
+        )
+    task = TaskSpec(best["task"]["name"], tuple(best["task"]["input_shape"]), best["task"]["num_classes"])
+    return load_space(best["space"]).build(Architecture(tuple(best["architecture"])), task)
+
+
+def _as_csv(lines: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    return buffer.getvalue()

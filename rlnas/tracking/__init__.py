@@ -1,0 +1,1 @@
+"""Where a run is recorded for people: Weights & Biases, the terminal."""

@@ -1,0 +1,131 @@
+"""Weights & Biases as a tracker; the only module that imports ``wandb``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rlnas.errors import ConfigError
+from rlnas.space import Json
+
+if TYPE_CHECKING:
+    import wandb
+
+logger = logging.getLogger(__name__)
+
+STEP = "search/evaluations"
+"""The step axis of every scalar: the unique evaluations of the run so far."""
+
+_INIT_SECONDS = 30.0
+_FINISH_SECONDS = 120.0
+
+
+class WandbTracker:
+    """Records a run with Weights & Biases; a lost network or a full quota costs the record, never the search.
+
+    Args:
+        project: W&B project.
+        entity: Team or user; None takes the account's default.
+        name: Run name; None lets W&B invent one.
+        group: Joins runs, such as the jobs of a multirun.
+        tags: Free labels.
+        mode: ``offline`` writes below the run folder, to be uploaded later with ``wandb sync``; ``online`` needs an
+            account and falls back to offline where the server cannot be reached; ``disabled`` records nothing.
+    """
+
+    def __init__(
+        self,
+        project: str = "rlnas",
+        entity: str | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        mode: Literal["online", "offline", "disabled"] = "offline",
+    ) -> None:
+        if not project:
+            raise ConfigError("tracker.project is empty; name a W&B project")
+        self._options = {"project": project, "entity": entity, "name": name, "group": group, "tags": tuple(tags)}
+        self._mode = mode
+        self._run: wandb.Run | None = None
+
+    def start(self, folder: Path, config: Mapping[str, Json]) -> None:
+        """Open the W&B run; everything local lies in ``folder/wandb``.
+
+        Raises:
+            ConfigError: ``mode=online`` without an API key.
+        """
+        import wandb  # a second of import time that a run without this tracker does not owe
+
+        settings = wandb.Settings(
+            silent=True,
+            console="off",  # the live line of progress belongs to the terminal
+            save_code=False,
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=_FINISH_SECONDS,
+        )
+        wandb.setup(settings=wandb.Settings(silent=True))  # its own chatter, advertisements among it, goes to its log
+        start = {"dir": str(folder), "config": dict(config), "settings": settings, "reinit": "finish_previous"}
+        try:
+            self._run = wandb.init(mode=self._mode, **self._options, **start)  # type: ignore[arg-type]
+        except wandb.errors.UsageError as error:
+            raise ConfigError(
+                f"W&B refuses to start with tracker.mode={self._mode} ({error}); run `wandb login`, or choose "
+                "tracker.mode=offline and `wandb sync` later"
+            ) from error
+        except wandb.Error as error:
+            logger.warning("W&B cannot be reached (%s): this run is recorded offline; `wandb sync` it later", error)
+            self._run = wandb.init(mode="offline", **self._options, **start)  # type: ignore[arg-type]
+        self._run.define_metric(STEP, hidden=True)
+        self._run.define_metric("*", step_metric=STEP)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record scalars against `STEP`."""
+        self._keep("scalars", lambda run: run.log({**metrics, STEP: step}))
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Record a W&B table."""
+        import wandb
+
+        table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+        self._keep(f"table {name}", lambda run: run.log({name: table}))
+
+    def log_front(self, name: str, cost: str, accuracy: str, rows: Sequence[tuple[float, float, str]]) -> None:
+        """Record the front as a scatter chart."""
+        import wandb
+
+        table = wandb.Table(columns=[cost, accuracy, "architecture"], data=[list(row) for row in rows])
+        chart = wandb.plot.scatter(table, x=cost, y=accuracy, title=f"Pareto front: {accuracy} over {cost}")
+        self._keep(f"chart {name}", lambda run: run.log({name: chart}))
+
+    def log_files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
+        """Keep files and folders as one artifact."""
+        import wandb
+
+        def add(run: wandb.Run) -> None:
+            artifact = wandb.Artifact(f"{name}-{run.id}", type=kind)
+            for path in paths:
+                if path.is_dir():
+                    artifact.add_dir(str(path), name=path.name)
+                else:
+                    artifact.add_file(str(path))
+            run.log_artifact(artifact)
+
+        self._keep(f"artifact {name}", add)
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Close the run; a second call does nothing."""
+        self._keep("the end of the run", lambda run: run.finish(exit_code=exit_code))
+        self._run = None
+
+    def _keep(self, what: str, action: Callable[[wandb.Run], None]) -> None:
+        """Do it if W&B lets us; the run folder has it all in any case."""
+        import wandb
+
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except (wandb.Error, OSError, TimeoutError) as error:
+            logger.warning("W&B did not take %s (%s: %s)", what, type(error).__name__, error)

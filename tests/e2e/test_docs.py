@@ -1,0 +1,110 @@
+"""Every command and snippet of the documentation is executed, in the order of the page, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"\A# file: (\S+)\n")
+
+# What makes a documented search small enough for a test; given where the run has the key.
+SMALL = {
+    "budget.evaluations": "3",
+    "proxy.epochs": "1",
+    "device.rounds": "2",
+    "device.repeats": "2",
+    "env.num_envs": "2",
+    "executor": "serial",
+    "tracker.mode": "disabled",
+}
+
+Run = Callable[..., Any]
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    yield from BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    joined = text.replace("\\\n", " ")
+    for line in joined.splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            yield words
+
+
+def small(rlnas: Run, arguments: list[str]) -> list[str]:
+    """Return the overrides of `SMALL` that a documented command takes and does not give itself."""
+    given = {argument.split("=")[0] for argument in arguments}
+    shown = rlnas("train", *[a for a in arguments if a != "-m" and "," not in a], "--cfg", "job")
+    assert shown.exit_code == 0, shown.stderr
+    config = yaml.safe_load(shown.stdout)
+    found = []
+    for key, value in SMALL.items():
+        group, _, name = key.partition(".")
+        node = config.get(group)
+        if key not in given and (not name or (isinstance(node, dict) and name in node)):
+            found.append(f"{key}={value}")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_the_page_works(page: Path, rlnas: Run, tmp_path: Path, cell_table: Path) -> None:
+    (tmp_path / "TABLE.npz").symlink_to(cell_table)
+    executed = 0
+    for language, text in blocks(page):
+        assert language in {"bash", "python", "yaml", "text"}, f"nothing executes {language}"
+        named = FILE.match(text)
+        if named:
+            path = tmp_path / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        elif language == "python":
+            done = subprocess.run(
+                [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, text + done.stderr
+        elif language == "bash":
+            for words in commands(text):
+                execute(words, rlnas, tmp_path)
+                executed += 1
+        else:
+            assert language == "text", f"a {language} block of {page.name} neither names its file nor is executed"
+    assert executed
+
+
+def execute(words: list[str], rlnas: Run, folder: Path) -> None:
+    if words[0] == "make":
+        done = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    elif words[0] == "rlnas" and words[1] == "train":
+        arguments = words[2:]
+        if "--help" in arguments or "--cfg" in arguments:
+            result = rlnas(*words[1:])
+        else:
+            result = rlnas(*words[1:], *small(rlnas, arguments))
+        assert result.exit_code == 0, (words, result.stderr)
+    elif words[0] == "rlnas":
+        runs = sorted(folder.glob("outputs/*/*/best.json"))
+        shown = [str(runs[-1].parent) if word == "RUN" else word for word in words[1:]]
+        result = rlnas(*shown)
+        assert result.exit_code == 0, (words, result.stderr)
+    elif words[:2] == ["python", "-m"] and words[2].startswith("benchmarks."):
+        assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file(), words
+    elif words[0] == "python":
+        done = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    else:
+        raise AssertionError(f"nothing executes {words}")
