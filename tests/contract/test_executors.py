@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from evaluation_parts import Arithmetic, accuracy_of
+from signals import heed_interrupts
 
 from rlnas.errors import ConfigError, DataError, SearchError
 from rlnas.evaluation import ProcessExecutor
@@ -334,7 +335,8 @@ def test_no_worker_outlives_the_program(tmp_path: Path, number: signal.Signals, 
     (tmp_path / "program.py").write_text(script(faults={(1, 0, 0): "hang"}))
     errors = tmp_path / "errors.txt"
     with errors.open("w") as stderr, subprocess.Popen(
-        [sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        [sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True,
+        preexec_fn=heed_interrupts,
     ) as program:  # fmt: skip
         try:
             assert program.stdout is not None

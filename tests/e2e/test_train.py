@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from signals import heed_interrupts
 
 from rlnas.evaluation.history import read_history
 from rlnas.results import read_best, read_front, rebuild
@@ -193,18 +194,23 @@ def test_an_interrupt_ends_cleanly_and_keeps_everything(tmp_path: Path, ending: 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     history = tmp_path / "run" / "evaluations.sqlite"
-    deadline = time.monotonic() + 120
-    while not (history.is_file() and _count(history) >= 4):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    if ending == signal.SIGINT:
-        os.killpg(process.pid, ending)  # as the terminal does: to the workers as well
-    else:
-        process.send_signal(ending)
-    stdout, stderr = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while not (history.is_file() and _count(history) >= 4):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        if ending == signal.SIGINT:
+            os.killpg(process.pid, ending)  # as the terminal does: to the workers as well
+        else:
+            process.send_signal(ending)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr + stdout
     assert "interrupted" in stdout

@@ -231,11 +231,14 @@ def test_integers_of_any_width_are_actions() -> None:
     env.reset()
     for dtype in (np.int8, np.int32, np.uint8):
         env.step(np.array([4, 0], dtype=dtype))
-    env.step([1, 2])  # type: ignore[arg-type]
+    observations, *_ = env.step([1, 2])  # type: ignore[arg-type]
+    chosen = observations[:, :20].reshape(2, 4, 5).argmax(axis=-1)
+    assert chosen.tolist() == [[4, 4, 4, 1], [0, 0, 0, 2]]
     single = ArchitectureEnv(Cell201())
     single.reset()
     single.step(3)  # type: ignore[arg-type]
-    single.step(np.array(3))  # type: ignore[arg-type]
+    observation, *_ = single.step(np.array(3))  # type: ignore[arg-type]
+    assert observation[:10].reshape(2, 5).argmax(axis=-1).tolist() == [3, 3]
 
 
 def test_stepping_without_a_reset_raises() -> None:
