@@ -23,7 +23,7 @@ from rlnas.interfaces import Agent, Evaluation, Reward, Tracker
 from rlnas.recorder import Recorder
 from rlnas.results import BEST, CHECKPOINT, FRONT, HISTORY, best_as_json, write_atomically, write_front
 from rlnas.space import FloatArray, Json, TaskSpec
-from rlnas.tracking.progress import Progress
+from rlnas.tracking.progress import Progress, Status
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,8 @@ class Search:
         exit_code = 1
         try:
             self._tracker.start(self._folder, self._config)
-            outcome = self._search(history)
+            with self._progress:
+                outcome = self._search(history)
             exit_code = 130 if outcome.interrupted else 0
         finally:
             with _uninterrupted():
@@ -171,8 +172,7 @@ class Search:
         env = self._make_env(self._evaluator, target=target, observer=recorder.observe)
         self._evaluator.progress = recorder.show_batch
         try:
-            with self._progress:
-                self._agent.learn(env, self._evaluator.ledger, recorder.log_policy)
+            self._agent.learn(env, self._evaluator.ledger, recorder.log_policy)
         finally:
             self._evaluator.progress = None
             env.close()
@@ -181,6 +181,8 @@ class Search:
         """Evaluate the hand-designed networks, beside the ledger: every search is judged against them."""
         space = self._evaluator.space
         named = space.references()
+        if named:
+            self._progress.show(Status(doing=f"evaluating {len(named)} reference networks of the space"))
         evaluations = self._evaluator.evaluate_free(list(named.values()))
         return {
             name: Record(0, evaluation, math.nan, None, space.describe(evaluation.architecture))

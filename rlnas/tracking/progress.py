@@ -25,6 +25,7 @@ class Status:
         front_size: Architectures on the Pareto front.
         failed: Candidates without a result.
         in_batch: Candidates finished and asked for in the batch that is running; None between batches.
+        doing: What is being done instead of evaluating candidates; None while searching.
     """
 
     evaluations: int = 0
@@ -33,6 +34,7 @@ class Status:
     front_size: int = 0
     failed: int = 0
     in_batch: tuple[int, int] | None = None
+    doing: str | None = None
 
 
 class Progress:
@@ -63,11 +65,11 @@ class Progress:
             self._live.stop()
 
     def show(self, status: Status) -> None:
-        """Draw the state of the search; plain lines come at most every ten seconds."""
+        """Draw the state of the search; plain lines of its progress come at most every ten seconds."""
         now = time.monotonic()
         if self._live is not None:
             self._live.update(self._line(status, now - self._started), refresh=True)
-        elif now - self._last_plain >= _PLAIN_INTERVAL_SECONDS:
+        elif status.doing is not None or now - self._last_plain >= _PLAIN_INTERVAL_SECONDS:
             self._last_plain = now
             line = f"{status.fraction:4.0%}  {describe(status, now - self._started)}"
             self._console.print(line, highlight=False, soft_wrap=True)
@@ -80,6 +82,8 @@ class Progress:
 
 def describe(status: Status, elapsed_seconds: float) -> str:
     """Return the state of a search in one line: evaluations, best reward, front, rate, time left."""
+    if status.doing is not None:
+        return status.doing
     parts = [f"{status.evaluations} evaluations"]
     if status.in_batch is not None:
         parts[0] += " (batch {}/{})".format(*status.in_batch)

@@ -22,6 +22,10 @@ def test_nothing_is_invented_before_the_first_evaluation() -> None:
     assert describe(Status(), 3.0) == "0 evaluations"
 
 
+def test_what_else_is_being_done_is_said() -> None:
+    assert describe(Status(doing="evaluating 3 reference networks"), 3.0) == "evaluating 3 reference networks"
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (3600, "1:00:00"), (86_399, "23:59:59")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
