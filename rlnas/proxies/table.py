@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from rlnas.errors import TableError
+from rlnas.errors import ConfigError, TableError
 from rlnas.interfaces import Estimate, Failure
 from rlnas.space import Architecture, Json, SearchSpace
 from rlnas.tables import Float32Array, TableLookup, cached_table
+from rlnas.tables.seeds import mean_over_seeds, sampled_seed
 
 _logger = logging.getLogger(__name__)
 
@@ -25,21 +27,36 @@ class TableProxy:
         column: The accuracy to search by; becomes `fidelity`.
         seconds_column: What an evaluation costs on the ledger; None: ``train_seconds@<the same fidelity>`` where
             the table has it, else nothing.
+        seeds: ``mean``: the column itself, or where there is none the mean of its seeds (columns such as
+            ``val_accuracy@200/seed777``). ``sample``: for each architecture one of its known seeds, the noise as it
+            was measured.
+        sampling_seed: >= 0; with the architecture it alone decides which seed is drawn.
 
     Raises:
-        TableError: The table is unreadable or of another space, or the column is unknown, holds no accuracies, or
-            holds test accuracies although the table has validation accuracies.
+        TableError: The table is unreadable or of another space, or the column is unknown, holds no accuracies, has no
+            seeds to sample, or holds test accuracies although the table has validation accuracies.
+        ConfigError: ``sampling_seed`` is negative, or given without ``seeds=sample``.
     """
 
     reusable = False
     in_process = True  # a lookup is cheaper than the way to a worker process
 
     def __init__(
-        self, space: SearchSpace, *, path: Path, column: str = "val_accuracy@12", seconds_column: str | None = None
+        self,
+        space: SearchSpace,
+        *,
+        path: Path,
+        column: str = "val_accuracy@12",
+        seconds_column: str | None = None,
+        seeds: Literal["mean", "sample"] = "mean",
+        sampling_seed: int = 0,
     ) -> None:
+        _check_sampling(seeds, sampling_seed)
         table = cached_table(path)
         self._lookup = TableLookup(table, space)
-        self._accuracies = table.column(column)
+        self._accuracies = (
+            sampled_seed(table, column, sampling_seed) if seeds == "sample" else mean_over_seeds(table, column)
+        )
         self.fidelity = column
         _check_accuracy(column, self._accuracies, table.columns, table.origin)
         default = f"train_seconds@{column.partition('@')[2].partition('/')[0]}"
@@ -50,6 +67,8 @@ class TableProxy:
             "table": table.origin,
             "column": column,
             "seconds_column": seconds_column,
+            "seeds": seeds,
+            "sampling_seed": sampling_seed,
         }
 
     def estimate(self, architectures: Sequence[Architecture]) -> list[Estimate | Failure]:
@@ -67,6 +86,18 @@ class TableProxy:
         what = f"no {self.fidelity}" if row >= 0 else "no row"
         space = self._lookup.space
         return Failure("invalid", f"{self._lookup.table.origin} has {what} for {space.describe(architecture)}")
+
+
+def _check_sampling(seeds: str, sampling_seed: int) -> None:
+    if seeds not in ("mean", "sample"):
+        raise ConfigError(f"proxy.seeds={seeds!r} is unknown; choose mean or sample")
+    if sampling_seed < 0:
+        raise ConfigError(f"proxy.sampling_seed={sampling_seed} is negative; give 0 or more")
+    if sampling_seed and seeds != "sample":
+        raise ConfigError(
+            f"proxy.sampling_seed={sampling_seed} has no effect: nothing is drawn; add proxy.seeds=sample or "
+            "leave it out"
+        )
 
 
 def _check_accuracy(name: str, values: Float32Array, columns: Sequence[str], origin: str) -> None:

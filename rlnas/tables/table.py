@@ -12,13 +12,12 @@ A table is one ``.npz`` file, read with ``allow_pickle=False``:
 from __future__ import annotations
 
 import difflib
-import functools
 import json
 import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,62 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlnas.errors import TableError
-from rlnas.space import Architecture, IntArray, Json, SearchSpace
+from rlnas.space import IntArray, Json, SearchSpace
+from rlnas.tables.index import RowIndex
 
 _KEYS = ("architectures", "columns", "values", "meta")
-_FORMAT = "the format is described in rlnas/tables.py, and `Table.write` makes it"
+_FORMAT = "the format is described in docs/tables.md, and `Table.write` makes it"
 
 Int8Array: TypeAlias = NDArray[np.int8]
 Float32Array: TypeAlias = NDArray[np.float32]
-
-
-class RowIndex:
-    """Finds rows of a matrix of small integers: sorted keys, a binary search, and a check of the row itself.
-
-    Args:
-        rows: Shape (N, D), integers >= 0.
-        radices: The number of candidates of each choice, length D.
-    """
-
-    def __init__(self, rows: NDArray[Any], radices: Sequence[int]) -> None:
-        self._rows = np.ascontiguousarray(rows, dtype=np.int64)
-        self._weights = _key_weights(radices)
-        keys = self._keys(self._rows)
-        self._order = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._order]
-
-    def find(self, rows: IntArray) -> IntArray:
-        """Return for each row (B, D) the position of the first equal one, or -1; shape (B,)."""
-        rows = np.asarray(rows, dtype=np.int64)
-        if not len(self._sorted):
-            return np.full(len(rows), -1, dtype=np.int64)
-        places = np.searchsorted(self._sorted, self._keys(rows))
-        found = self._order[np.minimum(places, len(self._order) - 1)]
-        return np.where((self._rows[found] == rows).all(axis=1), found, -1)
-
-    def repeated(self) -> tuple[int, int] | None:
-        """Return the positions of two equal rows, or None."""
-        equal = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
-        for i in equal.tolist():
-            first, second = int(self._order[i]), int(self._order[i + 1])
-            if (self._rows[first] == self._rows[second]).all():
-                return first, second
-        return None
-
-    def _keys(self, rows: IntArray) -> NDArray[np.uint64]:
-        keys: NDArray[np.uint64] = rows.astype(np.uint64) @ self._weights
-        return keys
-
-
-def _key_weights(radices: Sequence[int]) -> NDArray[np.uint64]:
-    """Return the place values of a mixed-radix number; for spaces beyond 64 bits, those of a fixed random hash."""
-    places = [1]
-    for radix in radices[:0:-1]:
-        places.append(places[-1] * radix)
-    if places[-1] * radices[0] < 2**64:
-        return np.array(places[::-1], dtype=np.uint64)
-    rng = np.random.default_rng(0)
-    return rng.integers(1, 2**64, size=len(radices), dtype=np.uint64) | np.uint64(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,47 +248,6 @@ class Table:
             raise TableError(
                 f"{self.origin}: rows {min(repeated)} and {max(repeated)} are the same architecture; remove one"
             )
-
-
-class TableLookup:
-    """Finds a space's architectures in a table; where a row is missing, by canonical form.
-
-    Raises:
-        TableError: The table is of another space.
-    """
-
-    def __init__(self, table: Table, space: SearchSpace) -> None:
-        table.check_space(space)
-        self.table = table
-        self.space = space
-
-    def rows(self, architectures: Sequence[Architecture]) -> IntArray:
-        """Return the row of each architecture or, if it has none, of an equal one; -1 where neither exists."""
-        indices = np.array([a.indices for a in architectures], dtype=np.int64).reshape(-1, self.space.num_choices)
-        rows = self.table.rows(indices)
-        missing = np.flatnonzero(rows < 0)
-        if len(missing):
-            rows[missing] = self._canonical_index.find(self.space.canonical(indices[missing]))
-        return rows
-
-    @cached_property
-    def _canonical_index(self) -> RowIndex:
-        canonical = self.space.canonical(self.table.architectures.astype(np.int64))
-        return RowIndex(canonical, self.space.num_candidates)
-
-
-def cached_table(path: str | Path) -> Table:
-    """Return the table of a file, read once per process as long as the file stays the same."""
-    resolved = Path(path).resolve()
-    if not resolved.is_file():
-        return Table.read(path)  # says what is missing
-    stat = resolved.stat()
-    return _read_cached(str(resolved), stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(maxsize=8)
-def _read_cached(path: str, modified_ns: int, size: int) -> Table:  # noqa: ARG001 - a changed file is another key
-    return Table.read(path)
 
 
 def _is_names(value: Json) -> bool:
