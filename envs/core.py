@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from envs.scoring import BatchEvaluator, Observer, Scorer, Scores
 from envs.targets import Targets
 from rlnas.errors import ConfigError, SearchError, SpaceError
-from rlnas.interfaces import Constraint, Reward
+from rlnas.interfaces import Constraint, EvaluationObserver, Reward
 from rlnas.rewards import Accuracy
 from rlnas.space import BoolArray, FloatArray, IntArray, SearchSpace
 
@@ -91,6 +91,8 @@ class ConstructionCore:
         chosen = Accuracy() if reward is None else reward
         self.space = space
         self.constraints = tuple(constraints)
+        self._preferences = tuple(one for one in constraints if getattr(one, "soft", False))
+        self._required = tuple(one for one in constraints if not getattr(one, "soft", False))
         self.targets = Targets(chosen, target, context)
         if evaluator is not None and not self.targets.is_known:
             raise ConfigError(
@@ -115,6 +117,7 @@ class ConstructionCore:
         self._over = np.ones(num_envs, dtype=np.bool_)
         self._observations: Observations = np.zeros((num_envs, self.observation_size), dtype=np.float32)
         self._masks: BoolArray | None = None
+        self._legal = np.ones((num_envs, self.num_actions), dtype=np.bool_)  # valid where there are masks
 
     @property
     def over(self) -> BoolArray:
@@ -163,7 +166,7 @@ class ConstructionCore:
         """Play one action in each environment, shape (B,), each in [0, num_actions); none where it is over."""
         if self._masks is None:
             self._masks = self._compute_masks()
-        legal = self._masks[self._rows, actions]
+        legal = self._legal[self._rows, actions]
         playing = ~self._over
         invalid = playing & ~legal
         rows = np.flatnonzero(playing & legal)
@@ -196,35 +199,43 @@ class ConstructionCore:
             rewards[finished] = scores.rewards
             terminated[finished] = ~scores.truncated
             truncated[finished] = scores.truncated
+            self._tell_constraints(self._indices[finished], scores)
         return Outcome(rewards, terminated, truncated, invalid, finished, scores)
+
+    def _tell_constraints(self, architectures: IntArray, scores: Scores) -> None:
+        evaluations = [evaluation for evaluation in scores.evaluations if evaluation is not None]
+        if evaluations:
+            for constraint in self.constraints:
+                if isinstance(constraint, EvaluationObserver):
+                    constraint.observe(architectures[~scores.truncated], evaluations)
 
     def architectures(self, rows: IntArray) -> IntArray:
         """Return the indices of complete architectures, shape (n, D), a copy."""
         return self._indices[rows]
 
     def _compute_masks(self) -> BoolArray:
-        masks = np.zeros((len(self._rows), self.num_actions), dtype=np.bool_)
-        masks[self._over] = True
+        """Return the masks, and remember what an action must keep to: preferences mask, but do not forbid."""
+        self._legal = np.zeros((len(self._rows), self.num_actions), dtype=np.bool_)
+        self._legal[self._over] = True
+        masks = self._legal.copy()
         rows = np.flatnonzero(~self._over)
         positions = self._positions[rows]
         for position in np.flatnonzero(np.bincount(positions)).tolist():
-            group = rows[positions == position]
-            masks[group, : self.space.num_candidates[position]] = self._allowed(self._indices[group, :position])
+            group, count = rows[positions == position], self.space.num_candidates[position]
+            prefixes = self._indices[group, :position]
+            allowed = self._allowed(prefixes)
+            self._legal[group, :count] = allowed
+            masks[group, :count] = self._preferred(prefixes, allowed)
         return masks
 
     def _allowed(self, prefixes: IntArray) -> BoolArray:
-        """Legality and all constraints, for prefixes of one length: (n, t) -> (n, candidates of choice t)."""
+        """Legality and all constraints that must hold: prefixes of one length (n, t) -> (n, candidates of choice t)."""
         allowed = self.space.legal(prefixes).copy()
         if not allowed.any(axis=1).all():
             row = prefixes[int(np.argmin(allowed.any(axis=1)))]
             raise SpaceError(f"space {self.space.name!r} has no legal candidate after {self._describe(row)}")
-        for constraint in self.constraints:
-            mask = constraint.mask(prefixes)
-            if mask.shape != allowed.shape:
-                raise ConfigError(
-                    f"constraint {type(constraint).__name__} returned a mask of shape {mask.shape}, not {allowed.shape}"
-                )
-            allowed &= mask
+        for constraint in self._required:
+            allowed &= _mask_of(constraint, prefixes, allowed.shape)
             open_rows = allowed.any(axis=1)
             if not open_rows.all():
                 raise SearchError(
@@ -233,6 +244,22 @@ class ConstructionCore:
                 )
         return allowed
 
+    def _preferred(self, prefixes: IntArray, allowed: BoolArray) -> BoolArray:
+        """What is left of `allowed` after all preferences; one that would leave nothing of a row gives way there."""
+        preferred = allowed.copy()
+        for constraint in self._preferences:
+            within = preferred & _mask_of(constraint, prefixes, allowed.shape)
+            open_rows = within.any(axis=1)
+            preferred[open_rows] = within[open_rows]
+        return preferred
+
     def _describe(self, prefix: IntArray) -> str:
         pairs = zip(self.space.choices, prefix.tolist(), strict=False)
         return ", ".join(f"{choice.name}={choice.candidates[index]}" for choice, index in pairs) or "the start"
+
+
+def _mask_of(constraint: Constraint, prefixes: IntArray, shape: tuple[int, ...]) -> BoolArray:
+    mask = constraint.mask(prefixes)
+    if mask.shape != shape:
+        raise ConfigError(f"constraint {type(constraint).__name__} returned a mask of shape {mask.shape}, not {shape}")
+    return mask

@@ -118,6 +118,11 @@ class ArchitectureVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
         """How many illegal actions were played so far, in all environments together."""
         return self._core.num_invalid
 
+    @property
+    def cost(self) -> str | None:
+        """The name of the cost that the reward reads; None where accuracy alone counts."""
+        return self._core.targets.cost
+
     def action_masks(self) -> BoolArray:
         """Return which actions are legal and within the constraints, shape (num_envs, most candidates)."""
         return self._core.masks()

@@ -143,10 +143,29 @@ class Reward(Protocol):
 
 
 class Constraint(Protocol):
-    """Masks choices beyond what the space calls legal."""
+    """Masks choices beyond what the space calls legal.
+
+    An action against it is illegal, and where it leaves nothing the search ends with an error. But a constraint with
+    the attribute ``soft = True`` is a preference: it only masks, an action against it is legal all the same (agents
+    without masks do not learn from it), and it is without effect where it would leave nothing.
+    """
 
     def mask(self, prefixes: IntArray) -> BoolArray:
         """Return True where a candidate may follow: prefixes (B, t) -> (B, number of candidates of choice t)."""
+        ...
+
+
+@runtime_checkable
+class EvaluationObserver(Protocol):
+    """A constraint (or another part of an environment) that changes with what has been evaluated."""
+
+    def observe(self, architectures: IntArray, evaluations: Sequence[Evaluation]) -> None:
+        """Learn of a scored batch.
+
+        Args:
+            architectures: As they were built, not their representatives; shape (n, D).
+            evaluations: Of each, in order, failed ones and repeats included; none of what the ledger cut off.
+        """
         ...
 
 
@@ -251,6 +270,7 @@ __all__ = [
     "Device",
     "Estimate",
     "Evaluation",
+    "EvaluationObserver",
     "Executor",
     "Failure",
     "FailureReason",

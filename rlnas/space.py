@@ -143,7 +143,7 @@ class SearchSpace(ABC):
     @property
     def size(self) -> int:
         """The number of legal architectures."""
-        return self._count(())
+        return self.num_completions(())
 
     def architecture(self, indices: Sequence[int] | IntArray) -> Architecture:
         """Return the architecture of these indices.
@@ -226,6 +226,15 @@ class SearchSpace(ABC):
                 rank -= count
         return Architecture(prefix)
 
+    def num_completions(self, prefix: Sequence[int]) -> int:
+        """Return how many legal architectures begin with a legal prefix; `size` for the empty one."""
+        if len(prefix) == self.num_choices:
+            return 1
+        state = (len(prefix), self.legality_state(prefix))
+        if state not in self._counts:
+            self._counts[state] = sum(self._branches(tuple(prefix)))
+        return self._counts[state]
+
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Return a legal architecture, all equally likely."""
         return self.unrank(_below(self.size, rng))
@@ -251,15 +260,9 @@ class SearchSpace(ABC):
     def _branches(self, prefix: tuple[int, ...]) -> list[int]:
         """The number of completions behind each candidate; 0 where illegal."""
         legal = self._legal_after(prefix)
-        return [self._count((*prefix, index)) if allowed else 0 for index, allowed in enumerate(legal.tolist())]
-
-    def _count(self, prefix: tuple[int, ...]) -> int:
-        if len(prefix) == self.num_choices:
-            return 1
-        state = (len(prefix), self.legality_state(prefix))
-        if state not in self._counts:
-            self._counts[state] = sum(self._branches(prefix))
-        return self._counts[state]
+        return [
+            self.num_completions((*prefix, index)) if allowed else 0 for index, allowed in enumerate(legal.tolist())
+        ]
 
     def _describe(self, prefix: Sequence[int]) -> str:
         named = zip(self.choices[: len(prefix)], prefix, strict=True)
