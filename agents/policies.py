@@ -131,6 +131,21 @@ def masked_log_probs(logits: Tensor, masks: Tensor) -> Tensor:
     return logits.masked_fill(~masks, -torch.inf).log_softmax(dim=-1)
 
 
+def mixed_log_probs(log_probs: Tensor, uniform_mixture: float) -> Tensor:
+    """Return the log-probabilities of ``(1 - m) * policy + m * uniform`` over the legal candidates.
+
+    Args:
+        log_probs: Of the masked policy, -inf where illegal, shape (..., A).
+        uniform_mixture: m, in [0, 1).
+    """
+    if uniform_mixture == 0.0:
+        return log_probs
+    num_legal = (log_probs > -torch.inf).sum(dim=-1, keepdim=True)
+    # softmax of float32 may underflow to 0 where a candidate is legal; the mixture never does
+    mixed = (1 - uniform_mixture) * log_probs.exp() + uniform_mixture / num_legal
+    return mixed.log().masked_fill(log_probs == -torch.inf, -torch.inf)
+
+
 def masked_entropy(log_probs: Tensor) -> Tensor:
     """Return the entropies, in nats, of distributions given by log-probabilities (..., A), -inf where masked."""
     finite = log_probs.masked_fill(log_probs == -torch.inf, 0.0)  # 0 log 0 = 0, and no NaN in the gradient

@@ -19,6 +19,10 @@ Choose: TypeAlias = Callable[[Observations, BoolArray], IntArray]
 """Observations (B, n) and masks (B, A), True = legal, to one action for each environment, shape (B,)."""
 
 
+RANDOM_SHARE = 0.25
+"""The largest share of the budget that an agent spends at random before it learns."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Episodes:
     """A batch of episodes that all began at the first choice.

@@ -22,8 +22,9 @@ from agents.rollout import Choose, Environment, Observations, propose, space_of
 from agents.sb3_callback import LedgerCallback
 from agents.sb3_env import StableBaselinesVecEnv
 from agents.sb3_features import Features, drop_shared_bias, policy_kwargs
+from agents.sb3_guide import Guide
 from agents.sb3_state import model_state, restore_model
-from agents.scaling import RunningScale
+from agents.scaling import RewardScale, make_scale
 from rlnas.errors import ConfigError
 from rlnas.interfaces import Budget, Callback
 from rlnas.space import BoolArray, IntArray, SearchSpace
@@ -56,9 +57,11 @@ class StableBaselines3:
             hidden layer) or ``mlp`` (the whole observation, two hidden layers).
         episodes_per_update: Episodes in each rollout, rounded up to a multiple of ``env.num_envs``; None takes
             ``env.num_envs``.
-        reward_decay: Of the moving average that is subtracted from rewards, for each batch, in [0, 1); they are
-            also divided by the spread of all rewards so far. None takes rewards as they are.
+        reward_scale: ``rank`` among all rewards seen, in [-1, 1]; ``standard``: divided by their spread; ``raw``.
+        reward_decay: Of the moving average that is subtracted from scaled rewards, for each batch, in [0, 1); None
+            takes 0.9. Not for ``raw``.
         kwargs: Further arguments of the algorithm's constructor.
+        guide: Of a masked algorithm; see `Guide`.
 
     Raises:
         ConfigError: `algorithm` is no such class, or does not take one of `kwargs`.
@@ -72,14 +75,14 @@ class StableBaselines3:
         algorithm: str,
         policy: Features = "mlp",
         episodes_per_update: int | None = None,
+        reward_scale: RewardScale = "raw",
         reward_decay: float | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        guide: Guide | None = None,
     ) -> None:
         self._algorithm = algorithm
         self._class = _algorithm_class(algorithm)
         self._kwargs = _checked_kwargs(algorithm, self._class, kwargs or {})
-        if reward_decay is not None:
-            require_range(algorithm, "reward_decay", reward_decay, 0, np.nextafter(1, 0))
         if episodes_per_update is not None:
             require_range(algorithm, "episodes_per_update", episodes_per_update, 1, float("inf"))
         require_range(algorithm, "seed", seed, 0, 2**32 - 1)
@@ -87,7 +90,9 @@ class StableBaselines3:
         self._seed = require_seed(seed)
         self._features: Features = policy
         self._episodes_per_update = episodes_per_update
-        self._scale = None if reward_decay is None else RunningScale(reward_decay)
+        self._reward_scale = reward_scale
+        self._scale = make_scale(algorithm, reward_scale, reward_decay)
+        self._guide = guide
         self._random = GlobalRandomness(self._seed)
         self._restored: dict[str, Any] | None = None
         self.model: BaseAlgorithm | None = None
@@ -106,7 +111,8 @@ class StableBaselines3:
         space_of(env, self._space)
         if ledger.exhausted:
             return
-        adapter = StableBaselinesVecEnv(env, self._scale, self._random.outside)
+        record = None if self._guide is None else self._guide.record
+        adapter = StableBaselinesVecEnv(env, self._scale, record, outside=self._random.outside)
         if self.model is None:
             self.model = self._build(adapter, learns=True)
         with self._random.inside():
@@ -136,6 +142,7 @@ class StableBaselines3:
         """Write weights, optimiser and replay buffer (tensors only), and the generators' states (JSON)."""
         state = {**self._identity(), "random": self._random.state()}
         state["scale"] = None if self._scale is None else self._scale.state()
+        state["guide"] = None if self._guide is None else self._guide.state()
         found = self._restored if self.model is None else model_state(self.model)
         state["counters"] = None if found is None else found["counters"]
         (folder / _STATE).write_text(json.dumps(state))
@@ -154,6 +161,8 @@ class StableBaselines3:
         self._random.restore(state["random"])
         if self._scale is not None:
             self._scale.restore(state["scale"])
+        if self._guide is not None:
+            self._guide.restore(state["guide"])
         if state["counters"] is None:  # saved before it learned: the seed says all
             self.model = self._restored = None
             return
@@ -166,7 +175,7 @@ class StableBaselines3:
             "space": self._space.key,
             "algorithm": self._algorithm,
             "policy": self._features,
-            "standardised": self._scale is not None,
+            "reward_scale": self._reward_scale,
         }
 
     def _derived_seed(self, model: BaseAlgorithm) -> int:
@@ -189,6 +198,9 @@ class StableBaselines3:
             raise ConfigError(f"{self._algorithm} refuses its settings {settings}: {error}") from error
         if self._features == "independent":
             drop_shared_bias(model)
+        if self._guide is not None:
+            self._guide.install(model)
+            model.guide = self._guide  # type: ignore[attr-defined]
         model.set_logger(Logger(folder=None, output_formats=[]))
         if self._restored is not None:
             restore_model(model, self._restored, learns=learns)
@@ -238,10 +250,19 @@ def _knows_masks(algorithm: type[BaseAlgorithm]) -> bool:
 
 
 def _on_ledger(algorithm: type[BaseAlgorithm]) -> type[Any]:
-    """Return a subclass whose schedules follow the ledger."""
+    """Return a subclass whose schedules follow the ledger, and that heeds a guide."""
 
     class OnLedger(algorithm):  # type: ignore[misc, valid-type]
         budget: Budget | None = None
+        guide: Guide | None = None
+
+        def train(self, *args: Any, **kwargs: Any) -> None:
+            if self.guide is not None and self.guide.is_random(self.budget):
+                return
+            super().train(*args, **kwargs)
+            if self.guide is not None:
+                for name, value in self.guide.improve(self).items():
+                    self.logger.record(name, value)
 
         def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:  # noqa: ARG002
             if self.budget is not None:

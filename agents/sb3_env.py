@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.rollout import Environment, Observations, action_masks, space_of
-from agents.scaling import RunningScale
+from agents.scaling import Scale
 from rlnas.errors import ConfigError
 from rlnas.space import BoolArray, FloatArray, IntArray
 
@@ -23,14 +23,17 @@ class StableBaselinesVecEnv(VecEnv):
 
     Args:
         env: Resets in the step in which an episode ends (``SAME_STEP``), as SB3 expects.
-        scale: Standardises the rewards of finished episodes; None leaves them.
+        scale: Applied to the rewards of finished episodes; None leaves them.
+        record: Called with the choices (D,), the reward as it was earned, and the observations (D, n) of each
+            complete episode; None: nobody asks.
         outside: A context in which the environment runs.
     """
 
     def __init__(
         self,
         env: Environment,
-        scale: RunningScale | None = None,
+        scale: Scale | None = None,
+        record: Callable[[IntArray, float, FloatArray], None] | None = None,
         outside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         if env.metadata.get("autoreset_mode") is not AutoresetMode.SAME_STEP:
@@ -40,10 +43,12 @@ class StableBaselinesVecEnv(VecEnv):
             )
         self._env = env
         self._scale = scale
+        self._recorder = record
         self._outside = outside
         self._actions: IntArray = np.zeros(env.num_envs, dtype=np.int64)
         self._steps = np.zeros((env.num_envs, space_of(env).num_choices), dtype=np.int64)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._observations = np.zeros((*self._steps.shape, *env.single_observation_space.shape))  # type: ignore[misc]
         self.finished: list[tuple[tuple[int, ...], float]] = []
         # SB3 seeds and samples this space; the environment's own one is left alone.
         super().__init__(env.num_envs, env.single_observation_space, deepcopy(env.single_action_space))
@@ -54,6 +59,7 @@ class StableBaselinesVecEnv(VecEnv):
             observations, _ = self._env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._lengths[:] = 0
+        self._observations[:, 0] = observations
         return np.array(observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -68,6 +74,7 @@ class StableBaselinesVecEnv(VecEnv):
             observations, rewards, terminated, truncated, info = self._env.step(self._actions)
         ended = terminated | truncated
         scaled = self._record(np.asarray(rewards, dtype=np.float64), ended, terminated)
+        self._observations[np.arange(self.num_envs), self._lengths] = observations
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(ended):
             infos[i]["terminal_observation"] = np.array(info["final_obs"][i])
@@ -77,6 +84,8 @@ class StableBaselinesVecEnv(VecEnv):
     def _record(self, rewards: FloatArray, ended: BoolArray, terminated: BoolArray) -> FloatArray:
         for i in np.flatnonzero(terminated):
             self.finished.append((tuple(self._steps[i, : self._lengths[i]].tolist()), float(rewards[i])))
+            if self._recorder is not None and self._lengths[i] == self._steps.shape[1]:
+                self._recorder(self._steps[i].copy(), float(rewards[i]), self._observations[i])
         self._lengths[ended] = 0
         if self._scale is not None and terminated.any():
             rewards = rewards.copy()

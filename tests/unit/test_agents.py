@@ -127,7 +127,7 @@ def test_reinforce_goes_on_after_load_as_if_never_interrupted(policy: Any, tmp_p
 def test_stable_baselines_goes_on_after_load_as_the_original(algorithm: str, tmp_path: Path) -> None:
     def make() -> StableBaselines3:
         kwargs = {"buffer_size": 1000} if "DQN" in algorithm else {}
-        return StableBaselines3(Ladder(), 3, algorithm=algorithm, reward_decay=0.9, kwargs=kwargs)
+        return StableBaselines3(Ladder(), 3, algorithm=algorithm, reward_scale="standard", kwargs=kwargs)
 
     def learn(agent: StableBaselines3) -> list[Mapping[str, float]]:
         rounds = Rounds(3)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from agent_parts import Ladder, make_env
 
+from agents.learner import clipped_loss, sampler
 from agents.policies import (
     IndependentPolicy,
     LSTMPolicy,
@@ -19,7 +20,6 @@ from agents.policies import (
     masked_entropy,
     masked_log_probs,
 )
-from agents.reinforce import clipped_loss, sampler
 from agents.rollout import play
 from agents.scaling import RunningScale
 from rlnas.errors import ConfigError
