@@ -1,4 +1,4 @@
-"""The command line: composes a run from its configuration; the only caller of ``instantiate``."""
+"""The command line: reads the arguments, runs a command, and says in one screen what went wrong."""
 
 from __future__ import annotations
 
@@ -11,29 +11,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import hydra
 import torch
-from gymnasium.vector import VectorEnv
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 import rlnas
+from rlnas import compare as comparing
 from rlnas import config as configuration
 from rlnas import results, summary
-from rlnas.data import Task
+from rlnas.composition import compose, compose_space, compose_table
 from rlnas.errors import ConfigError, RlnasError
-from rlnas.evaluation import Evaluator, Ledger, Store
-from rlnas.interfaces import Agent, Device, Executor, Proxy, Reward
-from rlnas.search import Observer, Search
-from rlnas.space import SearchSpace
-from rlnas.tracking.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +34,12 @@ USAGE = """\
 rlnas: reinforcement-learning neural architecture search
 
   rlnas train [GROUP=OPTION | KEY=VALUE]...   search; `rlnas train --help` lists groups and keys
+  rlnas compare KEY=A,B...                    several ways of searching on one budget; `rlnas compare --help`
   rlnas show RUN                              the front and the best network of a run folder
+  rlnas table import | show | check           tables of architectures: searches that cost seconds
+  rlnas tabulate [GROUP=OPTION | KEY=VALUE].. a whole space into a table; `rlnas tabulate --help`
   rlnas --version
 """
-
-GIVEN = {
-    "proxy": ("space", "task"),
-    "device": ("space", "task"),
-    "env": ("space", "evaluator", "reward", "target", "observer"),
-    "agent": ("space", "seed"),
-}
-"""What a part may ask for by the name of a constructor argument; all else comes from its YAML node."""
 
 BUG, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -71,8 +59,14 @@ def main(arguments: Sequence[str], started: float) -> int:
     try:
         if command == "train":
             return train(rest, started)
+        if command == "compare":
+            return compare(rest)
         if command == "show":
             return show(rest)
+        if command == "table":
+            return table(rest)
+        if command == "tabulate":
+            return tabulate(rest)
         return _fail(f"there is no command {command!r}\n\n{USAGE}")
     except SystemExit as end:  # argparse has said what there is to say
         return int(end.code or 0)
@@ -101,12 +95,68 @@ def train(arguments: Sequence[str], started: float) -> int:
     return max(exit_codes, default=0)
 
 
+def compare(arguments: Sequence[str]) -> int:
+    """Compare several ways of searching on one budget."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _say(comparing.USAGE)
+    configuration.check_import_names()
+    configuration.register_schema()
+    sys.path.append(str(Path.cwd()))  # as for `train`
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    with _terminated_like_interrupted():
+        return comparing.run(arguments, compose, _console())
+
+
 def show(arguments: Sequence[str]) -> int:
     """Print the front and the best network of a run folder."""
     if len(arguments) != 1:
         return _fail("give one run folder: rlnas show outputs/DATE/TIME")
     summary.print_run(Path(arguments[0]), _console())
     return 0
+
+
+def table(arguments: Sequence[str]) -> int:
+    """Import, show or check a table of architectures."""
+    from rlnas.commands.table import run
+
+    return run(arguments, compose_space, _console())
+
+
+def tabulate(arguments: Sequence[str]) -> int:
+    """Evaluate a whole space, or a sample of it, into a table; Hydra reads the arguments and makes the folder."""
+    from rlnas.commands.tabulate import with_lists
+
+    configuration.check_import_names()
+    configuration.register_schema()
+    sys.path.append(str(Path.cwd()))  # as for `train`
+    sys.argv = ["rlnas tabulate", *with_lists(arguments)]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    exit_codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        exit_codes.append(_tabulate(config))
+
+    try:
+        with _terminated_like_interrupted():
+            hydra.main(version_base="1.3", config_path=str(configuration.config_dir()), config_name="tabulate")(job)()
+    except KeyboardInterrupt:
+        return _fail("interrupted: what has finished is in the store, and the same command goes on", INTERRUPTED)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _fail(configuration.readable(error, "rlnas tabulate"))
+    return max(exit_codes, default=0)
+
+
+def _tabulate(config: DictConfig) -> int:
+    """Check, compose and make one table."""
+    from rlnas.commands.tabulate import run
+
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        raise ConfigError("rlnas tabulate makes one table at a time; leave -m out and write lists, as in [1,4,16]")
+    with ExitStack() as resources:
+        folder = Path(job.runtime.output_dir)
+        request = compose_table(config, folder, job.overrides.task, job.runtime.choices.get("device"), resources)
+        return run(request, Console(stderr=True), _console())
 
 
 def _run(config: DictConfig, started: float) -> int:
@@ -128,102 +178,6 @@ def _run(config: DictConfig, started: float) -> int:
     if outcome.interrupted and multirun:
         raise KeyboardInterrupt  # the user means the whole sweep
     return INTERRUPTED if outcome.interrupted else 0
-
-
-def compose(
-    config: DictConfig, folder: Path, overrides: Sequence[str], started: float, *, group: str | None = None
-) -> Search:
-    """Build every part of a run and check that they fit, before any compute.
-
-    Args:
-        config: As Hydra composed it.
-        folder: The run folder; claimed.
-        overrides: What the user wrote, each checked for an effect.
-        started: ``time.perf_counter()`` at the start of the wall time.
-        group: Joins the jobs of one multirun in the tracker.
-
-    Raises:
-        ConfigError: A part is unknown, misconfigured, or does not fit another.
-    """
-    configuration.check_config(config, overrides, GIVEN)
-    space: SearchSpace = _make(config.space)
-    task: Task | None = _make(config.dataset) if configuration.reads_task(config) else None
-    reward: Reward = _make(config.reward)
-    resources = ExitStack()
-    evaluator = _make_evaluator(config, space, task, reward, resources)
-
-    def make_env(
-        evaluator: Evaluator | None, *, target: float | None, observer: Observer | None
-    ) -> VectorEnv[Any, Any, Any]:
-        env: VectorEnv[Any, Any, Any] = _make(
-            config.env, space=space, evaluator=evaluator, reward=reward, target=target, observer=observer
-        )
-        return env
-
-    make_env(None, target=None, observer=None).close()  # finds what is wrong with it before any compute
-    agent = _make(config.agent, space=space, seed=config.seed)
-    if not isinstance(agent, Agent):
-        missing = [name for name in ("learn", "propose", "save", "load") if not hasattr(agent, name)]
-        raise ConfigError(
-            f"agent._target_={config.agent._target_} is no agent: it has no {', '.join(missing)}; see Agent in "
-            "rlnas/interfaces.py, and check yours with rlnas.testing.check_agent"
-        )
-    if group is not None and "group" in config.tracker and config.tracker.group is None:
-        config.tracker.group = group
-    resolved = configuration.plain(config)
-    if task is None:
-        resolved["dataset"] = None
-    results.write_atomically(folder / results.CONFIG, OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    return Search(
-        evaluator,
-        reward,
-        agent,
-        make_env,
-        _make(config.tracker),
-        resources=resources,
-        folder=folder,
-        config=resolved,
-        task=None if task is None else task.spec,
-        started=started,
-        progress=Progress(Console(stderr=True)),
-    )
-
-
-def _make_evaluator(
-    config: DictConfig, space: SearchSpace, task: Task | None, reward: Reward, resources: ExitStack
-) -> Evaluator:
-    proxy: Proxy = _make(config.proxy, space=space, task=task)
-    device: Device | None = None if config.device is None else _make(config.device, space=space, task=task)
-    if reward.cost is not None and (device is None or reward.cost not in device.cost_names):
-        known = "there is no device" if device is None else f"device {device.name} gives {', '.join(device.cost_names)}"
-        raise ConfigError(
-            f"the reward reads {reward.cost}, but {known}; choose reward=accuracy, another cost or another device"
-        )
-    executor: Executor = _make(config.executor)
-    resources.callback(executor.close)
-    store: Store | None = None
-    if config.store.path is not None and (proxy.reusable or (device is not None and device.reusable)):
-        store = Store(Path(config.store.path))
-        resources.callback(store.close)
-    return Evaluator(
-        space,
-        proxy,
-        device,
-        executor,
-        Ledger(**configuration.plain(config.budget)),
-        store=store,
-        task_key="" if task is None else task.key,
-        canonical=config.evaluator.canonical,
-    )
-
-
-def _make(node: DictConfig, **available: Any) -> Any:
-    """Instantiate a node with those of the available collaborators that its target asks for.
-
-    They are passed to a partial: as arguments of ``instantiate`` Hydra would turn dataclasses into dicts.
-    """
-    factory = instantiate(node, _convert_="all", _partial_=True)
-    return factory(**configuration.accepted(factory.func, available))
 
 
 @contextmanager

@@ -22,10 +22,10 @@ from pydantic.errors import PydanticUserError
 from rlnas.errors import ConfigError
 from rlnas.space import Json
 
-GROUPS = ("space", "dataset", "proxy", "device", "reward", "env", "agent", "executor", "tracker")
+GROUPS = ("space", "dataset", "proxy", "device", "reward", "constraint", "env", "agent", "executor", "tracker")
 """The config groups that name a part by ``_target_``, in the order in which a run builds them."""
 
-_OPTIONAL = ("dataset", "device")
+_OPTIONAL = ("dataset", "device", "constraint")
 _PACKAGES = ("envs", "agents")
 
 
@@ -65,19 +65,52 @@ class RunConfig:
     proxy: Any = None
     device: Any = None
     reward: Any = None
+    constraint: Any = None
     env: Any = None
     agent: Any = None
     executor: Any = None
     tracker: Any = None
 
 
+@dataclass
+class TabulateStoreConfig:
+    """Where finished trainings are kept; a table cannot do without."""
+
+    path: str = "outputs/store.sqlite"
+
+
+@dataclass
+class TabulateOptions:
+    """Which architectures a table holds, and how it is made."""
+
+    sample: int | None = None
+    sampling_seed: int = 0
+    test: bool = True
+    batch_size: int = 100
+
+
+@dataclass
+class TabulateConfig:
+    """One table. Only the groups that it is made from: any other override is refused by Hydra."""
+
+    store: TabulateStoreConfig = field(default_factory=TabulateStoreConfig)
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    tabulate: TabulateOptions = field(default_factory=TabulateOptions)
+    space: Any = None
+    dataset: Any = None
+    proxy: Any = None
+    device: Any = None
+    executor: Any = None
+
+
 def register_schema() -> None:
-    """Make the schema known to Hydra as the config ``schema``, the first of the defaults in ``conf/config.yaml``."""
+    """Make the schemas known to Hydra, each the first default of a file of ``conf``."""
     ConfigStore.instance().store(name="schema", node=RunConfig)
-    OmegaConf.register_new_resolver("free_folder", _free_folder, use_cache=True, replace=True)
+    ConfigStore.instance().store(name="tabulate_schema", node=TabulateConfig)
+    OmegaConf.register_new_resolver("free_folder", free_folder, use_cache=True, replace=True)
 
 
-def _free_folder(path: str) -> str:
+def free_folder(path: str) -> str:
     """Return the path, or with -2, -3, ... the first that no run has taken."""
     taken = itertools.takewhile(os.path.exists, itertools.chain([path], (f"{path}-{n}" for n in itertools.count(2))))
     count = sum(1 for _ in taken)
@@ -125,9 +158,9 @@ def check_config(config: DictConfig, overrides: Sequence[str], given: Mapping[st
     Raises:
         ConfigError: Unknown target, key or type, a missing value, or an override without effect.
     """
-    if config.seed < 0:
+    if config.get("seed", 0) < 0:
         raise ConfigError(f"seed={config.seed} is negative; give 0 or more")
-    for group in GROUPS:
+    for group in (name for name in GROUPS if name in config):
         node = config.get(group)
         if node is None and group in _OPTIONAL:
             continue
@@ -236,7 +269,7 @@ def reads_task(config: DictConfig) -> bool:
     return any("task" in inspect.signature(target_of(node)).parameters for node in nodes)
 
 
-def readable(error: Exception) -> str:
+def readable(error: Exception, command: str = "rlnas train") -> str:
     """Return the message of an error of Hydra or OmegaConf, with its cause, without what only its authors need."""
     lines = str(error).splitlines()
     if error.__cause__ is not None and str(error.__cause__) not in str(error):
@@ -246,7 +279,7 @@ def readable(error: Exception) -> str:
         for line in lines
         if line.strip() and not line.strip().startswith(("full_key:", "object_type=", "reference_type="))
     ]
-    return "\n".join([*kept, "`rlnas train --help` lists the groups, their options and all keys"])
+    return "\n".join([*kept, f"`{command} --help` lists the groups, their options and all keys"])
 
 
 def _check_effects(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -114,10 +114,19 @@ class TrainingProxy:
         for architecture in architectures:
             yield self._estimate(architecture)
 
-    def _estimate(self, architecture: Architecture) -> Estimate | Failure:
+    def train_once(self, architecture: Architecture, *others: Split) -> tuple[Estimate, tuple[float, ...]] | Failure:
+        """Train one architecture once and look at several splits: for reports; searches call `estimate`.
+
+        Args:
+            architecture: The candidate.
+            others: Further splits of the same task.
+
+        Returns:
+            The estimate, as `estimate` gives it, and the accuracy on each other split, whose time is not counted.
+        """
         start = time.perf_counter()
         try:
-            accuracy = self._train_and_validate(architecture)
+            return self._train_and_look(architecture, others, start)
         except SpaceError as error:
             return Failure("invalid", str(error), time.perf_counter() - start)
         except DivergedError as error:
@@ -126,9 +135,14 @@ class TrainingProxy:
             if not is_out_of_memory(error):
                 raise
             return Failure("out_of_memory", str(error), time.perf_counter() - start)
-        return Estimate(accuracy, time.perf_counter() - start)
 
-    def _train_and_validate(self, architecture: Architecture) -> float:
+    def _estimate(self, architecture: Architecture) -> Estimate | Failure:
+        result = self.train_once(architecture)
+        return result if isinstance(result, Failure) else result[0]
+
+    def _train_and_look(
+        self, architecture: Architecture, others: Sequence[Split], start: float
+    ) -> tuple[Estimate, tuple[float, ...]]:
         device = torch_device(self._device)
         weights_seed, order_seed = np.random.SeedSequence(self._training_seed).generate_state(2).tolist()
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
@@ -141,7 +155,9 @@ class TrainingProxy:
             order = torch.Generator().manual_seed(order_seed)
             self._fit(network, inputs, targets, order)
             recalibrate_batch_norm(network, inputs, self._batch_size, order)
-            return _accuracy(network, *_tensors(self._validation, device))
+            accuracy = _accuracy(network, *_tensors(self._validation, device))
+            estimate = Estimate(accuracy, time.perf_counter() - start)
+            return estimate, tuple(_accuracy(network, *_tensors(split, device)) for split in others)
 
     def _fit(self, network: nn.Module, inputs: Tensor, targets: Tensor, order: torch.Generator) -> None:
         """Train in place.
@@ -223,7 +239,7 @@ def _accuracy(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     for start in range(0, len(inputs), _EVALUATION_BATCH):
         logits = network(inputs[start : start + _EVALUATION_BATCH])
         if not torch.isfinite(logits).all():
-            raise DivergedError("the trained network's outputs are not finite on the validation split")
+            raise DivergedError("the trained network's outputs are not finite")
         correct += int((logits.argmax(dim=1) == targets[start : start + _EVALUATION_BATCH]).sum())
     return correct / len(targets)
 

@@ -11,11 +11,15 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from rlnas import config as configuration
-from rlnas.cli import GIVEN
+from rlnas.commands.tabulate import check_options, expand
+from rlnas.composition import GIVEN
 
 CONF = configuration.config_dir()
-OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "recipe")
+)
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
 REQUIRED = {"path": "some/file.npz"}
 
 
@@ -46,8 +50,19 @@ def test_experiment_composes_and_every_key_has_an_effect(name: str) -> None:
     configuration.check_config(config, [f"experiment={name}"], GIVEN)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_composes_and_every_key_has_an_effect(name: str) -> None:
+    config = fill(compose("tabulate", [f"recipe={name}", "hydra.run.dir=here"]))
+    nodes = expand(configuration.plain(config.proxy))
+    assert len(nodes) > 1
+    for node in nodes:
+        config.proxy = node
+        configuration.check_config(config, [f"recipe={name}"], GIVEN)
+    check_options(configuration.plain(config.tabulate))
+
+
 def test_every_group_is_built_and_every_built_group_exists() -> None:
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*configuration.GROUPS, "experiment"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*configuration.GROUPS, "experiment", "recipe"}
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -30,6 +30,7 @@ CASES = {
     "zero budget": (["budget.evaluations=0"], ["budget.evaluations", "0"]),
     "negative seconds": (["budget.seconds=-3"], ["budget.seconds", "-3"]),
     "unknown data set path": (["dataset=npz", "dataset.path=nowhere.npz"], ["nowhere.npz"]),
+    "no data set to train on": (["dataset=none"], ["dataset=digits"]),
     "missing value": (["proxy=table", "device=none", "reward=accuracy"], ["proxy.path must be given"]),
     "a key of another part": (["reward=accuracy", "+reward.target=3"], ["reward.target has no effect"]),
     "a group that nothing reads": (

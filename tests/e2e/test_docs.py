@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from published_parts import write_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,6 +64,7 @@ def small(rlnas: Run, arguments: list[str]) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_the_page_works(page: Path, rlnas: Run, tmp_path: Path, cell_table: Path) -> None:
     (tmp_path / "TABLE.npz").symlink_to(cell_table)
+    write_sources(tmp_path)
     executed = 0
     for language, text in blocks(page):
         assert language in {"bash", "python", "yaml", "text"}, f"nothing executes {language}"
@@ -95,6 +97,13 @@ def execute(words: list[str], rlnas: Run, folder: Path) -> None:
             result = rlnas(*words[1:])
         else:
             result = rlnas(*words[1:], *small(rlnas, arguments))
+        assert result.exit_code == 0, (words, result.stderr)
+    elif words[:2] == ["rlnas", "compare"]:
+        kept = [word for word in words[2:] if not word.startswith(("seed=", "budget."))]
+        smaller = [
+            word for word in small(rlnas, [w for w in kept if not w.startswith("compare.")]) if "tracker" not in word
+        ]
+        result = rlnas("compare", *kept, *smaller, "seed=0,1")
         assert result.exit_code == 0, (words, result.stderr)
     elif words[0] == "rlnas":
         runs = sorted(folder.glob("outputs/*/*/best.json"))
