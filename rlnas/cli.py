@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 import rlnas
-from rlnas import compare as comparing
 from rlnas import config as configuration
 from rlnas import results, summary
 from rlnas.composition import compose, compose_space, compose_table
@@ -97,6 +96,8 @@ def train(arguments: Sequence[str], started: float) -> int:
 
 def compare(arguments: Sequence[str]) -> int:
     """Compare several ways of searching on one budget."""
+    from rlnas import compare as comparing
+
     if not arguments or {"-h", "--help"} & set(arguments):
         return _say(comparing.USAGE)
     configuration.check_import_names()
