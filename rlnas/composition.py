@@ -73,13 +73,7 @@ def compose(
         return env
 
     make_env(None, target=None, observer=None).close()  # finds what is wrong with it before any compute
-    agent = _make(config.agent, space=space, seed=config.seed)
-    if not isinstance(agent, Agent):
-        missing = [name for name in ("learn", "propose", "save", "load") if not hasattr(agent, name)]
-        raise ConfigError(
-            f"agent._target_={config.agent._target_} is no agent: it has no {', '.join(missing)}; see Agent in "
-            "rlnas/interfaces.py, and check yours with rlnas.testing.check_agent"
-        )
+    agent = _make_agent(config, space)
     if group is not None and "group" in config.tracker and config.tracker.group is None:
         config.tracker.group = group
     resolved = configuration.plain(config)
@@ -164,6 +158,17 @@ def compose_space(overrides: Sequence[str], config_folder: str | None = None) ->
     configuration.check_config(config, overrides, GIVEN)
     space: SearchSpace = _make(config.space)
     return space
+
+
+def _make_agent(config: DictConfig, space: SearchSpace) -> Agent:
+    agent = _make(config.agent, space=space, seed=config.seed)
+    if not isinstance(agent, Agent):
+        missing = [name for name in ("learn", "propose", "save", "load") if not hasattr(agent, name)]
+        raise ConfigError(
+            f"agent._target_={config.agent._target_} is no agent: it has no {', '.join(missing)}; see Agent in "
+            "rlnas/interfaces.py, and check yours with rlnas.testing.check_agent"
+        )
+    return agent
 
 
 def _make_evaluator(
