@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from signals import heed_interrupts
 from wandb_files import read_records
 
 from rlnas.evaluation.history import read_history
@@ -279,6 +280,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(rlnas: Run, tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 120
     while len(stamps(tmp_path / "c")) < 3:
