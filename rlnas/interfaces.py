@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from rlnas.space import Architecture, BoolArray, FloatArray, IntArray, Json
+from rlnas.space import Architecture, Block, BoolArray, FloatArray, IntArray, Json
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -35,7 +35,7 @@ class Estimate:
 
     Attributes:
         accuracy: On the validation split, a fraction in [0, 1].
-        seconds: What it cost: wall seconds, or the table's own training seconds.
+        seconds: What it cost: seconds of training (of CPU time, or on a GPU wall time), or the table's own.
     """
 
     accuracy: float
@@ -115,6 +115,33 @@ class Device(Protocol):
 
     def measure(self, architectures: Sequence[Architecture]) -> Sequence[Mapping[str, float] | Failure]:
         """Return the costs of each architecture, in order; called while nothing else of ours runs."""
+        ...
+
+
+@runtime_checkable
+class KnownCosts(Protocol):
+    """A device that knows costs without measuring: a table or a model. Limits on these costs hold by masks."""
+
+    def known_costs(self, indices: IntArray) -> Mapping[str, FloatArray]:
+        """Return what `Device.measure` would give: architectures (B, D) -> by cost (B,), NaN where unknown."""
+        ...
+
+
+@runtime_checkable
+class AdditiveCosts(Protocol):
+    """A device whose costs are sums over the blocks of a network, so that half-built ones have a least cost."""
+
+    @property
+    def fixed_costs(self) -> Mapping[str, float]:
+        """What every network costs before its first block, by the name of each cost that adds up, >= 0."""
+        ...
+
+    def block_costs(self, block: Block) -> Mapping[str, float]:
+        """Return what a block adds, by the names of `fixed_costs`; each >= 0.
+
+        Raises:
+            DeviceError: The block is not known.
+        """
         ...
 
 
@@ -263,6 +290,7 @@ def failed_evaluation(architecture: Architecture, failure: Failure) -> Evaluatio
 
 
 __all__ = [
+    "AdditiveCosts",
     "Agent",
     "Budget",
     "Callback",
@@ -274,6 +302,7 @@ __all__ = [
     "Executor",
     "Failure",
     "FailureReason",
+    "KnownCosts",
     "Proxy",
     "Reward",
     "Source",

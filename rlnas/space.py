@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,23 @@ class TaskSpec:
     name: str
     input_shape: tuple[int, ...]
     num_classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a network that runs as one: what latency models time, and what limits add up.
+
+    Equal blocks do equal work on tensors of equal shapes, wherever they stand; weights may differ.
+
+    Attributes:
+        kind: The sort of operation, such as ``conv3x3``; latency models are calibrated by it.
+        settings: All else that decides what it computes (hashable JSON values), such as channels and stride.
+        input_shapes: Of each of its inputs, without batch.
+    """
+
+    kind: str
+    settings: tuple[Json, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
 
 
 class SearchSpace(ABC):
@@ -120,6 +138,44 @@ class SearchSpace(ABC):
     def references(self) -> dict[str, Architecture]:
         """Return the hand-designed members of the space by name; every report compares with them."""
         return {}
+
+    # What a space may give, for latency models and limits -------------------------------------------------------
+
+    def blocks(self, prefix: Sequence[int], task: TaskSpec) -> Counter[Block]:  # noqa: ARG002
+        """Return how often each block occurs in every network that begins with a legal prefix, at least.
+
+        For a complete architecture these are exactly the blocks of the network that `build` returns for it: their
+        parameters, multiply-adds and times add up to those of the network.
+
+        Args:
+            prefix: Indices of the first t choices, t <= D.
+            task: What the network is built for.
+
+        Raises:
+            SpaceError: The space does not say what its networks consist of.
+        """
+        raise SpaceError(
+            f"space {self.name!r} does not say which blocks its networks consist of; override blocks, bound_state and "
+            "build_block (see SearchSpace in rlnas/space.py), or use a device that measures whole networks"
+        )
+
+    def bound_state(self, prefix: Sequence[int]) -> Hashable:
+        """Return all of a prefix that decides which blocks its cheapest completion adds to `blocks`, but its length.
+
+        Contract: for two prefixes of one length and state, each candidate is legal after both or after none, leads to
+        equal states, and adds equal blocks, with one exception: where several candidates lead to one state, it is
+        enough that the one which adds the fewest blocks (a subset of what each other one adds) adds the same after
+        both. The default, the prefix itself, is always right and helps small spaces only.
+        """
+        return tuple(prefix)
+
+    def build_block(self, block: Block) -> nn.Module:
+        """Return a block as a network of its own, which takes one tensor for each of its input shapes.
+
+        Raises:
+            SpaceError: The space has no such block.
+        """
+        raise SpaceError(f"space {self.name!r} has no block {block.kind!r} of {block.settings}")
 
     # What every space has --------------------------------------------------------------------------------------
 
