@@ -70,7 +70,7 @@ class Reinforce:
         reward_scale: RewardScale = "rank",
         reward_decay: float | None = None,
         uniform_mixture: float = 0.1,
-        imitation_steps: int = 10,
+        imitation_steps: int = 3,
         imitation_top_k: int = 5,
         entropy_floor: float = 0.02,
         max_grad_norm: float | None = None,
