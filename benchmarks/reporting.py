@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 DEFAULT_TABLES = {"table": "nb201_cifar10.npz", "devices": "nb201_devices.npz"}
+
+
+@contextmanager
+def hushed(name: str = "rlnas") -> Iterator[None]:
+    """Let a logger say nothing below an error: a benchmark counts what one run would warn of; also a decorator."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def parser(description: str) -> argparse.ArgumentParser:

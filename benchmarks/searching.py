@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -123,10 +122,10 @@ def make_agent(variant: Variant, space: SearchSpace, seed: int) -> Agent:
     return agent
 
 
+@reporting.hushed()
 def search(protocol: Protocol, variant: Variant, seed: int) -> Trace:
     """Run one search."""
     torch.set_num_threads(1)
-    logging.getLogger("rlnas.proxies.table").setLevel(logging.ERROR)  # what is searched by stands in the heading
     table = read(protocol.table)
     space = space_of(table)
     ledger = Ledger(evaluations=protocol.evaluations)

@@ -8,7 +8,6 @@ simulated seconds, every row distinct (no canonical forms), test accuracy of the
 from __future__ import annotations
 
 import argparse
-import logging
 import statistics
 import time
 import tracemalloc
@@ -216,10 +215,10 @@ def print_protocol(subject: Subject, found: Figures) -> None:
     reporting.print_table(["", "mean ± sd", "evaluations", "s per run"], rows)
 
 
+@reporting.hushed()
 def main() -> None:
     """Run the benchmark."""
     args = arguments()
-    logging.getLogger("rlnas.proxies.table").setLevel(logging.ERROR)  # what is searched by stands in the heading
     path = reporting.table_path(args).resolve()
     figures: Figures = {"benchmark": "tables", "table": path.name, **load(path, 5 if args.quick else 50)}
     subject = subject_of(path)

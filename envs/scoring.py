@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from rlnas.errors import ConfigError, SearchError
-from rlnas.interfaces import Evaluation, Reward
+from rlnas.interfaces import AdaptiveReward, Evaluation, Reward
 from rlnas.space import BoolArray, FloatArray, IntArray
 
 
@@ -89,6 +89,8 @@ class Scorer:
         rewards = np.where(truncated, 0.0, self.reward.failed)
         if ok.any():
             rewards[ok] = self._rewards(accuracy[ok], cost[ok], targets[ok])
+            if isinstance(self.reward, AdaptiveReward):
+                self.reward.observe(accuracy[ok], cost[ok], targets[ok])
         self._tell(evaluations, rewards, targets, truncated)
         return Scores(evaluations, rewards, ok, truncated)
 

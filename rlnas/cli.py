@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from rich.console import Console
 import rlnas
 from rlnas import config as configuration
 from rlnas import results, summary
-from rlnas.composition import compose, compose_space, compose_table
+from rlnas.composition import compose, compose_profile, compose_space, compose_table
 from rlnas.errors import ConfigError, RlnasError
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ rlnas: reinforcement-learning neural architecture search
   rlnas show RUN                              the front and the best network of a run folder
   rlnas table import | show | check           tables of architectures: searches that cost seconds
   rlnas tabulate [GROUP=OPTION | KEY=VALUE].. a whole space into a table; `rlnas tabulate --help`
+  rlnas profile [GROUP=OPTION | KEY=VALUE]... the latency of a space on your device; `rlnas profile --help`
   rlnas --version
 """
 
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str], started: float) -> int:
             return table(rest)
         if command == "tabulate":
             return tabulate(rest)
+        if command == "profile":
+            return profile(rest)
         return _fail(f"there is no command {command!r}\n\n{USAGE}")
     except SystemExit as end:  # argparse has said what there is to say
         return int(end.code or 0)
@@ -127,23 +130,40 @@ def tabulate(arguments: Sequence[str]) -> int:
     """Evaluate a whole space, or a sample of it, into a table; Hydra reads the arguments and makes the folder."""
     from rlnas.commands.tabulate import with_lists
 
+    return _with_hydra("tabulate", with_lists(arguments), _tabulate, "what has finished is in the store")
+
+
+def profile(arguments: Sequence[str]) -> int:
+    """Learn what the networks of a space take on a device; Hydra reads the arguments and makes the folder."""
+    return _with_hydra("profile", arguments, _profile, "what was measured is kept")
+
+
+def _with_hydra(command: str, arguments: Sequence[str], work: Callable[[DictConfig], int], kept: str) -> int:
+    """Do the work of a command that has a primary configuration of its own.
+
+    Args:
+        command: Its name, and that of the configuration.
+        arguments: As Hydra takes them.
+        work: Gets the configuration and returns the exit code.
+        kept: What an interruption leaves.
+    """
     configuration.check_import_names()
     configuration.register_schema()
     sys.path.append(str(Path.cwd()))  # as for `train`
-    sys.argv = ["rlnas tabulate", *with_lists(arguments)]
+    sys.argv = [f"rlnas {command}", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     exit_codes: list[int] = []
 
     def job(config: DictConfig) -> None:
-        exit_codes.append(_tabulate(config))
+        exit_codes.append(work(config))
 
     try:
         with _terminated_like_interrupted():
-            hydra.main(version_base="1.3", config_path=str(configuration.config_dir()), config_name="tabulate")(job)()
+            hydra.main(version_base="1.3", config_path=str(configuration.config_dir()), config_name=command)(job)()
     except KeyboardInterrupt:
-        return _fail("interrupted: what has finished is in the store, and the same command goes on", INTERRUPTED)
+        return _fail(f"interrupted: {kept}, and the same command goes on", INTERRUPTED)
     except (HydraException, OmegaConfBaseException) as error:
-        return _fail(configuration.readable(error, "rlnas tabulate"))
+        return _fail(configuration.readable(error, f"rlnas {command}"))
     return max(exit_codes, default=0)
 
 
@@ -158,6 +178,16 @@ def _tabulate(config: DictConfig) -> int:
         folder = Path(job.runtime.output_dir)
         request = compose_table(config, folder, job.overrides.task, job.runtime.choices.get("device"), resources)
         return run(request, Console(stderr=True), _console())
+
+
+def _profile(config: DictConfig) -> int:
+    """Check, compose and make one profile."""
+    from rlnas.commands.profile import run
+
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        raise ConfigError("rlnas profile makes one profile at a time; leave -m out and give one value to each key")
+    return run(compose_profile(config, job.overrides.task), Console(stderr=True), _console())
 
 
 def _run(config: DictConfig, started: float) -> int:
@@ -178,7 +208,9 @@ def _run(config: DictConfig, started: float) -> int:
     summary.print_outcome(outcome, folder, _console())
     if outcome.interrupted and multirun:
         raise KeyboardInterrupt  # the user means the whole sweep
-    return INTERRUPTED if outcome.interrupted else 0
+    if outcome.interrupted:
+        return INTERRUPTED
+    return BAD_INPUT if outcome.problem is not None else 0  # something that was asked for has not come about
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from gymnasium.vector import VectorEnv
@@ -15,21 +16,30 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from rlnas import config as configuration
-from rlnas import results
+from rlnas import promotion, results
 from rlnas.commands import tabulate as tabulating
 from rlnas.commands.tabulate import Request
 from rlnas.data import Task
+from rlnas.devices.complexity import ComplexityDevice
 from rlnas.errors import ConfigError
 from rlnas.evaluation import Evaluator, Ledger, Store
-from rlnas.interfaces import Agent, Device, Executor, Proxy, Reward
+from rlnas.findings import Asked
+from rlnas.front import Feasibility
+from rlnas.interfaces import Agent, Constraint, Device, Executor, Proxy, Reward
+from rlnas.pareto import check_reference, choose_objectives
+from rlnas.promotion import Promoter
+from rlnas.remeasurement import check_real_device, real_device
 from rlnas.search import Observer, Search
 from rlnas.space import Json, SearchSpace
 from rlnas.tracking.progress import Progress
 
+if TYPE_CHECKING:
+    from rlnas.commands.profile import Request as ProfileRequest
+
 GIVEN = {
     "proxy": ("space", "task"),
     "device": ("space", "task"),
-    "constraint": ("space",),
+    "constraint": ("space", "device", "task", "counter", "canonical"),
     "env": ("space", "evaluator", "reward", "constraints", "target", "observer"),
     "agent": ("space", "seed"),
 }
@@ -55,8 +65,12 @@ def compose(
     space: SearchSpace = _make(config.space)
     task = _make_task(config)
     reward: Reward = _make(config.reward)
+    device: Device | None = None if config.device is None else _make(config.device, space=space, task=task)
     resources = ExitStack()
-    evaluator = _make_evaluator(config, space, task, reward, resources)
+    evaluator = _make_evaluator(config, space, task, device, reward, resources)
+    constraints = _make_constraints(config, space, task, device)
+    asked = _make_asked(config, reward, device, constraints, space=space, task=task)
+    promoter = _make_promoter(config, overrides, evaluator, reward, asked.feasibility, task=task)
 
     def make_env(
         evaluator: Evaluator | None, *, target: float | None, observer: Observer | None
@@ -66,7 +80,7 @@ def compose(
             space=space,
             evaluator=evaluator,
             reward=reward,
-            constraints=[] if config.constraint is None else [_make(config.constraint, space=space)],
+            constraints=constraints,
             target=target,
             observer=observer,
         )
@@ -92,6 +106,7 @@ def compose(
         task=None if task is None else task.spec,
         started=started,
         progress=Progress(Console(stderr=True)),
+        asked=replace(asked, promoter=promoter),
     )
 
 
@@ -112,12 +127,12 @@ def compose_table(
     """
     nodes = tabulating.expand({} if config.proxy is None else configuration.plain(config.proxy))
     for node in nodes:
-        configuration.check_config(_with_proxy(config, node), overrides, GIVEN)
+        configuration.check_config(_with(config, "proxy", node), overrides, GIVEN)
     resolved = configuration.plain(config)
     tabulating.check_options(resolved["tabulate"])
     space: SearchSpace = _make(config.space)
     task = _make_task(config)
-    proxies: list[Proxy] = [_make(_with_proxy(config, node).proxy, space=space, task=task) for node in nodes]
+    proxies: list[Proxy] = [_make(_with(config, "proxy", node).proxy, space=space, task=task) for node in nodes]
     device: Device | None = None if config.device is None else _make(config.device, space=space, task=task)
     if device is not None:
         tabulating.check_device(device)
@@ -138,6 +153,31 @@ def compose_table(
     request.check_folder()
     _write_config(folder, resolved)
     return request
+
+
+def compose_profile(config: DictConfig, overrides: Sequence[str]) -> ProfileRequest:
+    """Build what a latency model is made from and check that it fits, before any compute.
+
+    Args:
+        config: As Hydra composed it.
+        overrides: What the user wrote, each checked for an effect.
+
+    Raises:
+        ConfigError: A part is unknown or misconfigured, or the device measures nothing.
+    """
+    from rlnas.commands.profile import Request as ProfileRequest  # what it fits with takes a while to import
+    from rlnas.profiling import ProfilePlan
+
+    configuration.check_config(config, overrides, GIVEN)
+    options = configuration.plain(config.profile)
+    path = Path(options.pop("path"))
+    plan = ProfilePlan(**options)
+    task = _make_task(config)
+    if task is None:
+        raise ConfigError("device=none and devices that read a table measure nothing; choose one as in device=host")
+    space: SearchSpace = _make(config.space)
+    device: Device = _make(config.device, space=space, task=task)
+    return ProfileRequest(space, task.spec, device, configuration.plain(config.device), plan, path)
 
 
 def compose_space(overrides: Sequence[str], config_folder: str | None = None) -> SearchSpace:
@@ -171,11 +211,77 @@ def _make_agent(config: DictConfig, space: SearchSpace) -> Agent:
     return agent
 
 
+def _make_asked(
+    config: DictConfig,
+    reward: Reward,
+    device: Device | None,
+    constraints: Sequence[Constraint],
+    *,
+    space: SearchSpace,
+    task: Task | None,
+) -> Asked:
+    """Return objectives, limits and what happens at the end of the search.
+
+    Raises:
+        ConfigError: An objective, the reference point or the measuring at the end does not fit the device.
+    """
+    cost_names = () if device is None else tuple(device.cost_names)
+    objectives = choose_objectives(config.objectives, reward.cost or next(iter(cost_names), None), cost_names)
+    reference = check_reference(configuration.plain(config)["hypervolume_reference"], objectives)
+    feasibility = Feasibility.of(constraints, reward)
+    if config.remeasure_most is not None and not config.remeasure:
+        raise ConfigError("remeasure_most has no effect without remeasure=true")
+    if not config.remeasure:
+        return Asked(objectives, feasibility, reference)
+    real = _with(config, "device", real_device(device, _plain_or_none(config.device)))
+    configuration.check_config(real, [], GIVEN)
+    if not hasattr(configuration.target_of(real.device), "measure"):
+        raise ConfigError(f"{real.device._target_} is no device: it has no measure()")
+    measuring: Device = _make(real.device, space=space, task=task)
+    check_real_device(measuring, cost_names, [*objectives, *feasibility.limits])
+    return Asked(objectives, feasibility, reference, measuring, config.remeasure_most)
+
+
+def _make_promoter(
+    config: DictConfig,
+    overrides: Sequence[str],
+    evaluator: Evaluator,
+    reward: Reward,
+    feasibility: Feasibility,
+    *,
+    task: Task | None,
+) -> Promoter | None:
+    """Return what trains the best at a higher fidelity; None where nothing is asked for.
+
+    Raises:
+        ConfigError: What is asked for is no higher fidelity of the proxy, or cannot be paid in seconds.
+    """
+    wanted = promotion.promoted_node(configuration.plain(config.proxy), _promotion_of(config), overrides)
+    if wanted is None:
+        return None
+    node = OmegaConf.create(wanted)
+    configuration.check_node("promotion", node, set(GIVEN["proxy"]))
+    proxy: Proxy = _make(node, space=evaluator.space, task=task)
+    return Promoter(evaluator, proxy, reward=reward, feasibility=feasibility)
+
+
+def _promotion_of(config: DictConfig) -> Json:
+    return configuration.plain(config).get("promotion")
+
+
+def _plain_or_none(node: DictConfig | None) -> dict[str, Json] | None:
+    return None if node is None else configuration.plain(node)
+
+
 def _make_evaluator(
-    config: DictConfig, space: SearchSpace, task: Task | None, reward: Reward, resources: ExitStack
+    config: DictConfig,
+    space: SearchSpace,
+    task: Task | None,
+    device: Device | None,
+    reward: Reward,
+    resources: ExitStack,
 ) -> Evaluator:
     proxy: Proxy = _make(config.proxy, space=space, task=task)
-    device: Device | None = None if config.device is None else _make(config.device, space=space, task=task)
     if reward.cost is not None and (device is None or reward.cost not in device.cost_names):
         known = "there is no device" if device is None else f"device {device.name} gives {', '.join(device.cost_names)}"
         raise ConfigError(
@@ -192,11 +298,28 @@ def _make_evaluator(
         proxy,
         device,
         executor,
-        Ledger(**configuration.plain(config.budget)),
+        Ledger(**configuration.plain(config.budget), reserve=promotion.reserve_of(_promotion_of(config))),
         store=store,
         task_key="" if task is None else task.key,
         canonical=config.evaluator.canonical,
     )
+
+
+def _make_constraints(
+    config: DictConfig, space: SearchSpace, task: Task | None, device: Device | None
+) -> list[Constraint]:
+    """Return what the node gives, one constraint or several; made once, for all environments of the run."""
+    if config.constraint is None:
+        return []
+    made = _make(
+        config.constraint,
+        space=space,
+        device=device,
+        task=task,
+        counter=None if task is None else ComplexityDevice(space, task),
+        canonical=config.evaluator.canonical,
+    )
+    return list(made) if isinstance(made, Sequence) else [made]
 
 
 def _make_task(config: DictConfig) -> Task | None:
@@ -218,11 +341,11 @@ def _make(node: DictConfig, **available: Any) -> Any:
     return factory(**configuration.accepted(factory.func, available))
 
 
-def _with_proxy(config: DictConfig, node: Mapping[str, Any]) -> DictConfig:
-    """Return the configuration with the proxy of one training."""
+def _with(config: DictConfig, group: str, node: Mapping[str, Any]) -> DictConfig:
+    """Return the configuration with another part in place of that of a group."""
     one = config.copy()
     OmegaConf.set_struct(one, False)
-    one.proxy = node
+    one[group] = node
     return one
 
 

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from rlnas.errors import ConfigError
+from rlnas.locations import config_dir as config_dir
 from rlnas.space import Json
 
 GROUPS = ("space", "dataset", "proxy", "device", "reward", "constraint", "env", "agent", "executor", "tracker")
@@ -57,7 +58,12 @@ class RunConfig:
     """One run. The groups hold a ``_target_`` and its arguments, checked against its signature."""
 
     seed: int = 0
+    objectives: list[str] | None = None
+    hypervolume_reference: Any = None  # by objective; OmegaConf cannot override a typed dict that is null
+    remeasure: bool = False
+    remeasure_most: int | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    promotion: Any = None
     store: StoreConfig = field(default_factory=StoreConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     space: Any = None
@@ -103,10 +109,32 @@ class TabulateConfig:
     executor: Any = None
 
 
+@dataclass
+class ProfileOptions:
+    """How a latency model is made, and where it is written."""
+
+    path: str = "outputs/profiles/profile.json"
+    networks: int = 30
+    visits: int = 2
+    confidence: float = 0.9
+    seed: int = 0
+
+
+@dataclass
+class ProfileConfig:
+    """One latency model. Only the groups that it is made from: any other override is refused by Hydra."""
+
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
+    space: Any = None
+    dataset: Any = None
+    device: Any = None
+
+
 def register_schema() -> None:
     """Make the schemas known to Hydra, each the first default of a file of ``conf``."""
     ConfigStore.instance().store(name="schema", node=RunConfig)
     ConfigStore.instance().store(name="tabulate_schema", node=TabulateConfig)
+    ConfigStore.instance().store(name="profile_schema", node=ProfileConfig)
     OmegaConf.register_new_resolver("free_folder", free_folder, use_cache=True, replace=True)
 
 
@@ -115,15 +143,6 @@ def free_folder(path: str) -> str:
     taken = itertools.takewhile(os.path.exists, itertools.chain([path], (f"{path}-{n}" for n in itertools.count(2))))
     count = sum(1 for _ in taken)
     return path if count == 0 else f"{path}-{count + 1}"
-
-
-def config_dir() -> Path:
-    """Return the folder of the config groups: in the wheel inside ``rlnas``, in a checkout beside it."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise ConfigError(f"no conf/config.yaml in {package} or beside it; install rlnas again")
 
 
 def check_import_names() -> None:
@@ -160,11 +179,13 @@ def check_config(config: DictConfig, overrides: Sequence[str], given: Mapping[st
     """
     if config.get("seed", 0) < 0:
         raise ConfigError(f"seed={config.seed} is negative; give 0 or more")
+    if config.get("remeasure_most") is not None and config.remeasure_most < 1:
+        raise ConfigError(f"remeasure_most={config.remeasure_most}: give 1 or more, or null for the whole front")
     for group in (name for name in GROUPS if name in config):
         node = config.get(group)
         if node is None and group in _OPTIONAL:
             continue
-        _check_node(group, node, set(given.get(group, ())))
+        check_node(group, node, set(given.get(group, ())))
     _check_effects(config, overrides)
 
 
@@ -186,7 +207,12 @@ def plain(node: DictConfig) -> dict[str, Json]:
     return container
 
 
-def _check_node(group: str, node: Any, given: set[str]) -> None:
+def check_node(group: str, node: Any, given: set[str]) -> None:
+    """Check one node against the signature of its target.
+
+    Raises:
+        ConfigError: As `check_config`.
+    """
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise ConfigError(f"{group} has no _target_; choose one of the options of the group, as in {group}=NAME")
     missing = sorted(f"{group}.{key}" for key in OmegaConf.missing_keys(node))

@@ -1,5 +1,10 @@
 """Every error that rlnas raises on purpose: each says what is wrong, where, and what to do next."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 
 class RlnasError(Exception):
     """Base of all errors of rlnas; the command line prints its message without a traceback."""
@@ -27,6 +32,22 @@ class DataError(RlnasError):
 
 class DeviceError(RlnasError):
     """A device cannot be reached or gives nonsense."""
+
+
+class DeviceLostError(DeviceError):
+    """A device stopped to answer in the middle of a batch.
+
+    Attributes:
+        results: What it gave before, as `Device.measure` would have, for the first of the batch.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.results = list(results)
+
+
+class ExportError(RlnasError):
+    """A network cannot be written in a format that others read."""
 
 
 class StoreError(RlnasError):

@@ -152,6 +152,9 @@ class Reward(Protocol):
         cost: The name of the cost it reads, such as ``latency_ms``; None where accuracy alone counts.
         target: The cost to aim for, in that cost's unit; None where it is not given (or there is no cost).
         failed: The reward of a failed candidate: not above any reward that a working one can get.
+
+    Two attributes may be left out (False): ``is_limit``, where the target is a limit, so that the best architecture is
+    the most accurate one that keeps it; and ``is_two_sided``, where less cost than the target earns less, too.
     """
 
     @property
@@ -166,6 +169,26 @@ class Reward(Protocol):
 
         Where the reward reads no cost, ``cost`` and ``target`` are NaN.
         """
+        ...
+
+
+@runtime_checkable
+class AdaptiveReward(Protocol):
+    """A reward that changes with what has been scored, such as one with a multiplier.
+
+    It is called with a whole batch first, and told of it then, so that all of a batch is scored alike.
+    """
+
+    def observe(self, accuracy: FloatArray, cost: FloatArray, target: FloatArray) -> None:
+        """Learn of the working candidates of a scored batch: what the reward was called with, arrays of shape (n,)."""
+        ...
+
+    def state(self) -> Json:
+        """Return all that observing has changed, as JSON values."""
+        ...
+
+    def restore(self, state: Json) -> None:
+        """Take back what `state` gave, in a reward made by the same constructor arguments."""
         ...
 
 
@@ -225,6 +248,10 @@ class Tracker(Protocol):
 
     def log_front(self, name: str, cost: str, accuracy: str, rows: Sequence[tuple[float, float, str]]) -> None:
         """Record the front as a chart: rows of (cost, accuracy, architecture)."""
+        ...
+
+    def log_summary(self, values: Mapping[str, Json]) -> None:
+        """Record what a list of runs should show of each, at its end."""
         ...
 
     def log_files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
@@ -290,6 +317,7 @@ def failed_evaluation(architecture: Architecture, failure: Failure) -> Evaluatio
 
 
 __all__ = [
+    "AdaptiveReward",
     "AdditiveCosts",
     "Agent",
     "Budget",

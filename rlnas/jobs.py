@@ -40,6 +40,7 @@ class CompareOptions:
         name: The W&B group, and the title of the page; None: the folder's name.
         baseline: The variant that the others are compared with; None: ``random`` where it takes part, else the first.
         checkpoints: Where the variants are compared, in the unit of the budget; None: a third, two thirds, the end.
+        hypervolume: Whether the volumes of the fronts are compared too, and first.
         report: A column of the table of ``proxy=table``, read for the best architectures after all searches are over.
         workers: How many runs go on side by side; None: one per core on tables, one where anything is trained or
             measured.
@@ -49,6 +50,7 @@ class CompareOptions:
     name: str | None = None
     baseline: str | None = None
     checkpoints: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] | None = None
+    hypervolume: bool = False
     report: str | None = None
     workers: Annotated[int, Field(gt=0)] | None = None
 

@@ -9,7 +9,62 @@ import numpy as np
 
 from rlnas.errors import ConfigError
 from rlnas.interfaces import Evaluation
-from rlnas.space import FloatArray
+from rlnas.space import Architecture, FloatArray
+
+ACCURACY = "accuracy"
+"""The one objective of which more is better; all others are costs."""
+
+MOST_OBJECTIVES = 3
+
+
+def choose_objectives(given: Sequence[str] | None, cost: str | None, cost_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the objectives of a front: those given, else accuracy and the one cost.
+
+    Args:
+        given: ``accuracy`` and names of costs, one to three; None for the default.
+        cost: The default beside accuracy; None where there is none.
+        cost_names: What the device gives.
+
+    Raises:
+        ConfigError: An objective is unknown or named twice, there are too many, or a single one is not the accuracy.
+    """
+    if given is None:
+        return (ACCURACY,) if cost is None else (ACCURACY, cost)
+    unknown = [name for name in given if name not in (ACCURACY, *cost_names)]
+    if unknown:
+        known = f"the device of this run gives {', '.join(cost_names)}" if cost_names else "this run has no device"
+        raise ConfigError(f"objectives: there is no {unknown[0]!r}; there is accuracy, and {known}")
+    single_cost = len(given) == 1 and given[0] != ACCURACY
+    if len(set(given)) != len(given) or not 1 <= len(given) <= MOST_OBJECTIVES or single_cost:
+        raise ConfigError(
+            f"objectives={list(given)}: give two or three different ones, as in [accuracy,latency_ms,num_params], or "
+            "[accuracy] alone"
+        )
+    return tuple(given)
+
+
+def check_reference(reference: object, objectives: Sequence[str]) -> dict[str, float]:
+    """Return a reference point for the hypervolume as given, checked; objectives that it leaves out get one later.
+
+    Args:
+        reference: By objective; None for nothing.
+        objectives: Of the front.
+
+    Raises:
+        ConfigError: It names something that is no objective, or a value that nothing can be better than.
+    """
+    if not isinstance(reference, Mapping | None):
+        raise ConfigError(f"hypervolume_reference={reference!r}: give a value by objective, as in {{latency_ms: 2.0}}")
+    for name, value in (reference or {}).items():
+        if name not in objectives:
+            raise ConfigError(
+                f"hypervolume_reference.{name} has no effect: the objectives are {', '.join(objectives)}; leave it out"
+            )
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or (value >= 1.0 if name == ACCURACY else value <= 0.0):
+            rule = "below 1, for accuracies are fractions" if name == ACCURACY else "above 0, in the unit of the cost"
+            raise ConfigError(f"hypervolume_reference.{name} must be a finite number {rule}, got {value!r}")
+    return {name: float(value) for name, value in (reference or {}).items()}
 
 
 class ParetoArchive:
@@ -53,9 +108,20 @@ class ParetoArchive:
         self._losses = np.vstack([self._losses[stays], loss])
         return True
 
+    @classmethod
+    def over(cls, objectives: Sequence[str]) -> ParetoArchive:
+        """Return an archive over ``accuracy`` and costs, in any order."""
+        costs = [name for name in objectives if name != ACCURACY]
+        return cls(maximise=[name for name in objectives if name == ACCURACY], minimise=costs)
+
     def front(self) -> list[Evaluation]:
         """Return the front, sorted by the objectives in order (the first of `minimise` leads), then by architecture."""
         return [self._members[row] for row in self._order()]
+
+    def place(self, evaluation: Evaluation) -> tuple[list[float], Architecture]:
+        """Return the key by which `front` sorts, of any evaluation that has the objectives."""
+        loss = self._loss(evaluation)
+        return ([] if loss is None else loss.tolist(), evaluation.architecture)
 
     def hypervolume(self, reference: Mapping[str, float]) -> float:
         """Return the volume that the front dominates, up to a reference point; exact.
@@ -91,12 +157,12 @@ class ParetoArchive:
 
     def _order(self) -> list[int]:
         rows = range(len(self._members))
-        return sorted(rows, key=lambda row: (self._losses[row].tolist(), self._members[row].architecture))
+        return sorted(rows, key=lambda row: self.place(self._members[row]))
 
     def _loss(self, evaluation: Evaluation) -> FloatArray | None:
         if not evaluation.ok:
             return None
-        known = {**evaluation.costs, "accuracy": evaluation.accuracy}
+        known = {**evaluation.costs, ACCURACY: evaluation.accuracy}
         values = np.array([known.get(name, math.nan) for name in self.objectives], dtype=np.float64)
         return None if np.isnan(values).any() else values * self._signs
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from rlnas.evaluation import Evaluator
 from rlnas.evaluation.history import History, Record
+from rlnas.front import Feasibility, Front, front_of
 from rlnas.interfaces import Evaluation, Tracker
-from rlnas.pareto import ParetoArchive
+from rlnas.pareto import ACCURACY, ParetoArchive
 from rlnas.space import Architecture, FloatArray
 from rlnas.tracking.progress import Progress, Status
 
@@ -25,10 +26,15 @@ class Recorder:
         history: Gets each unique evaluation durably before the agent learns from it.
         tracker: Gets the scalars.
         progress: Shows where the search stands.
-        references: The evaluated hand-designed networks. The hypervolume's reference point is accuracy 0 at twice the
-            highest cost among them (without any: among the first batch).
-        cost: The objective beside accuracy; None where the front is the best accuracy alone.
+        references: The evaluated hand-designed networks. Where `corner` says nothing else, the hypervolume's
+            reference point is accuracy 0 at twice the highest cost among them (without any: of the first success).
+        objectives: Of the front, see `rlnas.pareto.choose_objectives`.
+        feasibility: The limits of the run.
+        corner: The hypervolume's reference point, for those objectives that are not left to `references`.
         started: ``time.perf_counter()`` at the start of the wall time.
+
+    Attributes:
+        best: The best record that keeps all limits; where none does, the one that exceeds them least.
     """
 
     def __init__(
@@ -38,7 +44,9 @@ class Recorder:
         tracker: Tracker,
         progress: Progress,
         references: Mapping[str, Record],
-        cost: str | None,
+        objectives: Sequence[str],
+        feasibility: Feasibility,
+        corner: Mapping[str, float],
         started: float,
     ) -> None:
         self._evaluator = evaluator
@@ -46,12 +54,16 @@ class Recorder:
         self._tracker = tracker
         self._progress = progress
         self._started = started
-        self._cost = cost
+        self._objectives = tuple(objectives)
+        self._feasibility = feasibility
+        self._given_corner = corner
         self._records: dict[Architecture, Record] = {}
-        self._archive = ParetoArchive(minimise=() if cost is None else (cost,))
-        self._corner = self._worst_cost([record.evaluation for record in references.values()])
-        self._failed = 0
+        self._archive = ParetoArchive.over(objectives)  # of those that keep all limits
+        self._corner = self._worst([record.evaluation for record in references.values()])
+        self._hypervolume = 0.0
+        self._failed = self._working = self._feasible = 0
         self._stopped: float | None = None
+        self._merit: tuple[bool, float, float] | None = None
         self.best: Record | None = None
 
     def observe(self, evaluations: Sequence[Evaluation | None], rewards: FloatArray, targets: FloatArray) -> None:
@@ -89,14 +101,14 @@ class Recorder:
         """All unique evaluations in the order in which they were made."""
         return list(self._records.values())
 
-    def front(self) -> tuple[Record, ...]:
-        """Return the Pareto front by rising cost."""
-        return tuple(self._records[evaluation.architecture] for evaluation in self._archive.front())
+    def front(self) -> Front:
+        """Return the Pareto front as it stands."""
+        return front_of(self.records, self._objectives, self._corner)
 
     def table(self) -> tuple[list[str], list[list[Any]]]:
         """Return columns and rows of all unique evaluations, for people."""
         names = self._evaluator.cost_names
-        columns = ["step", "architecture", self._evaluator.fidelity, *names, "reward", "source", "seconds", "failure"]
+        columns = ["step", "architecture", self._evaluator.fidelity, *names, "reward", "feasible", "source", "seconds"]
         rows = [
             [
                 record.step,
@@ -104,13 +116,14 @@ class Recorder:
                 record.evaluation.accuracy,
                 *(record.evaluation.costs.get(name, math.nan) for name in names),
                 record.reward,
+                record.feasible,
                 record.evaluation.source,
                 record.evaluation.seconds,
                 record.evaluation.failure.reason if record.evaluation.failure else "",
             ]
             for record in self.records
         ]
-        return columns, rows
+        return [*columns, "failure"], rows
 
     def overhead_fraction(self) -> float:
         """Return the share of the wall time so far that was neither proxy nor device, in [0, 1]."""
@@ -120,7 +133,8 @@ class Recorder:
 
     def _record(self, evaluation: Evaluation, reward: float, target: float | None) -> Record:
         description = self._evaluator.space.describe(evaluation.architecture)
-        record = Record(len(self._records) + 1, evaluation, reward, target, description)
+        feasible = self._feasibility.excess(evaluation.costs, target) <= 0
+        record = Record(len(self._records) + 1, evaluation, reward, target, description, feasible)
         self._records[evaluation.architecture] = record
         return record
 
@@ -128,11 +142,22 @@ class Recorder:
         evaluation = record.evaluation
         self._failed += not evaluation.ok
         if self._corner is None:
-            self._corner = self._worst_cost([evaluation])
-        self._archive.add(evaluation)
-        if evaluation.ok and (self.best is None or record.reward > self.best.reward):
-            self.best = record
+            self._corner = self._worst([evaluation])
+        if evaluation.ok:
+            self._judge(record)
         self._tracker.log(self._metrics(record), record.step)
+
+    def _judge(self, record: Record) -> None:
+        """Take a working candidate into the front, and for the best where it is."""
+        evaluation = record.evaluation
+        self._working += 1
+        self._feasible += record.feasible
+        if record.feasible and self._archive.add(evaluation) and self._corner is not None:
+            self._hypervolume = self._archive.hypervolume(self._corner)
+        excess = self._feasibility.excess(evaluation.costs, record.target)
+        merit = self._feasibility.merit(evaluation.accuracy, record.reward, excess)
+        if self._merit is None or merit > self._merit:
+            self._merit, self.best = merit, record
 
     def _metrics(self, record: Record) -> dict[str, float]:
         evaluation = record.evaluation
@@ -149,25 +174,30 @@ class Recorder:
         if evaluation.ok:
             metrics[f"proxy/{self._evaluator.fidelity}"] = evaluation.accuracy
             metrics |= {f"device/{name}": value for name, value in evaluation.costs.items()}
-        if self.best is not None:
+        if self._feasibility.is_asked:
+            metrics["search/feasible_fraction"] = self._feasible / max(1, self._working)
+        if self.best is not None and self.best.feasible:
             metrics["search/best_reward"] = self.best.reward
             metrics["search/best_accuracy"] = self.best.evaluation.accuracy
         if self._corner is not None:
-            metrics["search/hypervolume"] = self._archive.hypervolume(self._corner)
+            metrics["search/hypervolume"] = self._hypervolume
         return metrics
 
-    def _worst_cost(self, evaluations: Sequence[Evaluation]) -> dict[str, float] | None:
-        """The hypervolume's reference point, where these evaluations fix one."""
-        if self._cost is None:
-            return {"accuracy": 0.0}
-        costs = [evaluation.costs[self._cost] for evaluation in evaluations if evaluation.ok]
-        return {"accuracy": 0.0, self._cost: _REFERENCE_MARGIN * max(costs)} if costs else None
+    def _worst(self, evaluations: Sequence[Evaluation]) -> dict[str, float] | None:
+        """The hypervolume's reference point, where it is given or these evaluations fix it."""
+        working = [evaluation for evaluation in evaluations if evaluation.ok]
+        corner = {ACCURACY: 0.0, **self._given_corner}
+        for name in self._objectives:
+            if name not in corner and working:
+                corner[name] = _REFERENCE_MARGIN * max(evaluation.costs[name] for evaluation in working)
+        return {name: corner[name] for name in self._objectives} if set(self._objectives) <= set(corner) else None
 
     def _status(self, in_batch: tuple[int, int] | None = None) -> Status:
         return Status(
             evaluations=len(self._records),
             fraction=self._evaluator.ledger.fraction_spent,
-            best_reward=None if self.best is None else self.best.reward,
+            best_reward=self.best.reward if self.best is not None and self.best.feasible else None,
+            feasible=self._feasible / self._working if self._feasibility.is_asked and self._working else None,
             front_size=len(self._archive),
             failed=self._failed,
             in_batch=in_batch,

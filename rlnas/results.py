@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rlnas
 from rlnas.errors import OutputError
 from rlnas.evaluation.history import Record
+from rlnas.front import Front
+from rlnas.remeasurement import Remeasurement
 from rlnas.space import Architecture, Json, SearchSpace, TaskSpec
 
 if TYPE_CHECKING:
@@ -112,21 +115,114 @@ def best_as_json(
         "costs": dict(evaluation.costs),
         "reward": record.reward,
         "target": None if cost is None else {cost: record.target},
+        "feasible": record.feasible,
         "seed": seed,
     }
 
 
-def write_front(path: Path, records: Sequence[Record], *, fidelity: str, cost_names: Sequence[str]) -> None:
-    """Write the front as csv, in the order given: accuracy (named by its fidelity), costs, reward, architecture."""
-    lines = [[fidelity, *cost_names, "reward", "step", "architecture", "description"]]
-    for record in records:
+def front_as_json(front: Front, fidelity: str) -> dict[str, Json]:
+    """Return what is said of a front beside its members: objectives, volume and its reference point, the knee.
+
+    Args:
+        front: Of the search, or by what was measured again.
+        fidelity: Name of the accuracy.
+    """
+    knee = front.knee
+    return {
+        "objectives": list(front.objectives),
+        "size": len(front.members),
+        "hypervolume": front.hypervolume,
+        "hypervolume_reference": None if front.reference is None else dict(front.reference),
+        "knee": None
+        if knee is None
+        else {
+            "step": knee.step,
+            "architecture": list(knee.evaluation.architecture.indices),
+            "description": knee.description,
+            fidelity: knee.evaluation.accuracy,
+            **{name: knee.evaluation.costs[name] for name in front.costs},
+            "feasible": knee.feasible,
+        },
+    }
+
+
+def remeasured_as_json(remeasurement: Remeasurement, fidelity: str) -> dict[str, Json]:
+    """Return what measuring the winners again has shown: the best, the front, the errors of the predictions.
+
+    Args:
+        remeasurement: At the end of the run.
+        fidelity: Name of the accuracy.
+    """
+    best = None if remeasurement.best is None else remeasurement.best.measured
+    return {
+        "device": remeasurement.device,
+        "architectures": len(remeasurement.winners),
+        "failed": sum(winner.measured is None for winner in remeasurement.winners),
+        "costs": None if best is None else dict(best.evaluation.costs),
+        "reward": None if best is None else best.reward,
+        "feasible": None if best is None else best.feasible,
+        "errors": {cost: asdict(error) for cost, error in remeasurement.errors.items() if error.count},
+        "front": front_as_json(remeasurement.front, fidelity),
+    }
+
+
+def write_front(
+    path: Path,
+    front: Front,
+    *,
+    fidelity: str,
+    cost_names: Sequence[str],
+    remeasurement: Remeasurement | None = None,
+) -> None:
+    """Write the front as csv, in its order: accuracy (named by its fidelity), costs, verdicts, architecture.
+
+    Where winners were measured again, ``feasible`` and ``knee`` are by what was measured, the columns ``*_measured``
+    say it, and ``beaten`` tells which are beaten by it; a winner that only then is on the front comes last.
+
+    Args:
+        path: The file.
+        front: Of the search.
+        fidelity: Name of the accuracy.
+        cost_names: What the device of the search gives.
+        remeasurement: At the end of the run, if any.
+    """
+    rows = list(front.members)
+    measured: dict[str, str] = {}
+    if remeasurement is not None:
+        rows += [w.predicted for w in remeasurement.winners if w.predicted not in front.members and not w.is_beaten]
+        given = {name for w in remeasurement.winners if w.measured for name in w.measured.evaluation.costs}
+        ends = {
+            f"{cost}_measured{end}": f"{cost}{end}" for cost in remeasurement.costs for end in ("", "_low", "_high")
+        }
+        measured = {column: name for column, name in ends.items() if name in given}
+    verdicts = ["feasible", "knee", *measured, *(["beaten"] if measured else [])]
+    lines = [[fidelity, *cost_names, "reward", *verdicts, "step", "architecture", "description"]]
+    for record in rows:
         evaluation = record.evaluation
-        costs = [repr(evaluation.costs[name]) if name in evaluation.costs else "" for name in cost_names]
-        indices = " ".join(map(str, evaluation.architecture.indices))
-        lines.append(
-            [repr(evaluation.accuracy), *costs, repr(record.reward), str(record.step), indices, record.description]
-        )
+        said = _verdicts(record, front, remeasurement, list(measured.values()))
+        costs = [_number(evaluation.costs, name) for name in cost_names]
+        which = [str(record.step), " ".join(map(str, evaluation.architecture.indices)), record.description]
+        lines.append([repr(evaluation.accuracy), *costs, repr(record.reward), *said, *which])
     write_atomically(path, _as_csv(lines))
+
+
+def _verdicts(record: Record, front: Front, remeasurement: Remeasurement | None, measured: Sequence[str]) -> list[str]:
+    winner = None if remeasurement is None else remeasurement.winner(record)
+    now = record if winner is None or winner.measured is None else winner.measured
+    knee = front.knee if remeasurement is None else remeasurement.front.knee
+    said = [_truth(now.feasible), _truth(knee is not None and knee.step == record.step)]
+    if not measured:
+        return said
+    costs = {} if winner is None or winner.measured is None else winner.measured.evaluation.costs
+    return [*said, *(_number(costs, name) for name in measured), "" if winner is None else _truth(winner.is_beaten)]
+
+
+def _number(costs: Mapping[str, float], name: str) -> str:
+    return repr(costs[name]) if name in costs else ""
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def read_front(path: Path) -> list[dict[str, str]]:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from gymnasium.vector import VectorEnv
 
-from rlnas.errors import OutputError, SearchError
+from rlnas.errors import RlnasError, SearchError
 from rlnas.evaluation import Evaluator
 from rlnas.evaluation.history import History, Record
-from rlnas.interfaces import Agent, Evaluation, Reward, Tracker
+from rlnas.findings import Asked, Findings, Outcome, Scribe, save_agent
+from rlnas.interfaces import Agent, Device, Evaluation, Reward, Tracker
+from rlnas.promotion import PROMOTED, PROMOTIONS, Promoter
 from rlnas.recorder import Recorder
-from rlnas.results import BEST, CHECKPOINT, FRONT, HISTORY, best_as_json, write_atomically, write_front
+from rlnas.remeasurement import remeasure
+from rlnas.results import CHECKPOINT, HISTORY
 from rlnas.space import FloatArray, Json, TaskSpec
 from rlnas.tracking.progress import Progress, Status
 
 logger = logging.getLogger(__name__)
+
+_INTERRUPTED = "interrupted"
 
 Observer = Callable[[Sequence[Evaluation | None], FloatArray, FloatArray], None]
 
@@ -41,34 +44,13 @@ class MakeEnv(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run found.
+class _Ending:
+    """How a run ended: what it found, why it stopped, and what came in between."""
 
-    Attributes:
-        best: The best architecture by reward; None where no candidate succeeded.
-        front: The Pareto front, by rising cost.
-        references: The space's hand-designed members by name, evaluated beside the search.
-        evaluations: Unique evaluations charged to the ledger.
-        from_store: How many of them an earlier run had paid for.
-        reason: Why the search ended.
-        interrupted: Whether the user ended it.
-        fidelity: Name of the accuracies.
-        cost: The objective beside accuracy; None where there is none.
-        target: The cost aimed for; None where the reward reads none, or it was drawn for each episode.
-        overhead_fraction: Share of the wall time outside proxy and device.
-    """
-
-    best: Record | None
-    front: tuple[Record, ...]
-    references: Mapping[str, Record]
-    evaluations: int
-    from_store: int
+    found: Findings
     reason: str
     interrupted: bool
-    fidelity: str
-    cost: str | None
-    target: float | None
-    overhead_fraction: float
+    problem: str | None = None
 
 
 class Search:
@@ -86,6 +68,7 @@ class Search:
         task: What networks are built for; None where everything is read from tables.
         started: ``time.perf_counter()`` when the process began its work: the start of the wall time.
         progress: Draws the state of the search.
+        asked: Objectives, limits, and what happens at the end.
     """
 
     def __init__(
@@ -102,6 +85,7 @@ class Search:
         task: TaskSpec | None,
         started: float,
         progress: Progress,
+        asked: Asked,
     ) -> None:
         self._evaluator = evaluator
         self._reward = reward
@@ -111,9 +95,19 @@ class Search:
         self._tracker = tracker
         self._folder = folder
         self._config = config
-        self._task = task
         self._started = started
         self._progress = progress
+        self._asked = asked
+        self._scribe = Scribe(
+            folder,
+            tracker,
+            evaluator.space,
+            task,
+            config,
+            fidelity=evaluator.fidelity,
+            cost_names=evaluator.cost_names,
+            cost=reward.cost,
+        )
 
     def run(self) -> Outcome:
         """Search until the ledger is exhausted or the user interrupts; in any case write what was found.
@@ -139,30 +133,105 @@ class Search:
         references = self._evaluate_references()
         target = self._resolve_target(references)
         recorder = Recorder(
-            self._evaluator, history, self._tracker, self._progress, references, self._cost(), self._started
+            self._evaluator,
+            history,
+            self._tracker,
+            self._progress,
+            references,
+            objectives=self._asked.objectives,
+            feasibility=self._asked.feasibility,
+            corner=self._asked.reference,
+            started=self._started,
         )
-        interrupted = False
-        try:
-            self._learn(recorder, target)
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            recorder.stop_clock()
-            with _uninterrupted():
-                self._write(recorder)
+        ending = self._explore(recorder, target)
         return Outcome(
-            best=recorder.best,
-            front=recorder.front(),
+            best=ending.found.best,
+            front=ending.found.front,
+            remeasurement=ending.found.remeasurement,
+            problem=ending.problem,
+            promotion=ending.found.promotion,
+            feasibility=self._asked.feasibility,
             references=references,
             evaluations=len(recorder.records),
             from_store=sum(record.evaluation.source == "store" for record in recorder.records),
-            reason="interrupted" if interrupted else (self._evaluator.ledger.reason or "the agent stopped"),
-            interrupted=interrupted,
+            reason=ending.reason,
+            interrupted=ending.interrupted,
             fidelity=self._evaluator.fidelity,
             cost=self._cost(),
             target=target,
             overhead_fraction=recorder.overhead_fraction(),
         )
+
+    def _explore(self, recorder: Recorder, target: float | None) -> _Ending:
+        """Learn, write, measure the winners again; whatever happens, what was found is written and told."""
+        found, files = Findings(None, recorder.front()), [self._folder / CHECKPOINT]
+        interrupted = False
+        try:
+            try:
+                self._learn(recorder, target)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                recorder.stop_clock()
+                with _uninterrupted():
+                    found = Findings(recorder.best, recorder.front())
+                    files = self._scribe.write(found)
+                    files.append(save_agent(self._agent, self._folder / CHECKPOINT))
+            reason = "interrupted" if interrupted else (self._evaluator.ledger.reason or "the agent stopped")
+            if self._asked.promoter is not None:
+                found = self._promote(self._asked.promoter, found, recorder, interrupted=interrupted)
+                files.append(self._folder / PROMOTED)
+                interrupted = interrupted or (found.promotion is not None and found.promotion.interrupted)
+            if self._asked.device is None:
+                return _Ending(found, reason, interrupted)
+            if interrupted:
+                return _Ending(found, reason, interrupted, "the search was interrupted")
+            found, problem = self._remeasure(self._asked.device, found)
+            return _Ending(found, reason, problem == _INTERRUPTED, problem)
+        finally:
+            with _uninterrupted():
+                self._scribe.track(found, recorder.table(), [path for path in files if path.exists()])
+
+    def _promote(self, promoter: Promoter, found: Findings, recorder: Recorder, *, interrupted: bool) -> Findings:
+        """Return the findings with the best by the higher fidelity."""
+        if interrupted:
+            found = found.promoted(promoter.skipped("the search was interrupted"))
+        else:
+            with closing(History(self._folder / PROMOTIONS, promoter.fidelity)) as history:
+                promotion = promoter.promote(
+                    recorder.records,
+                    show=lambda doing, spent: self._progress.show(Status(doing=doing, fraction=spent)),
+                    keep=history.append,
+                )
+            found = found.promoted(promotion)
+        with _uninterrupted():
+            self._scribe.write(found)
+        return found
+
+    def _remeasure(self, device: Device, found: Findings) -> tuple[Findings, str | None]:
+        """Return the findings corrected by measuring the winners again, or as they were and why that failed."""
+        records = found.winners(self._asked.most)
+        if not records:
+            return found, "there is no winner"
+        self._progress.show(Status(doing=f"measuring {len(records)} winners again on {device.name}"))
+        try:
+            remeasurement = remeasure(
+                device,
+                records,
+                found.front,
+                reward=self._reward,
+                feasibility=self._asked.feasibility,
+                cost_names=self._evaluator.cost_names,
+            )
+        except KeyboardInterrupt:
+            return found, _INTERRUPTED
+        except RlnasError as error:
+            logger.warning("the winners were not measured again: %s", error)
+            return found, str(error)
+        corrected = found.corrected(remeasurement, self._asked.promoter)
+        with _uninterrupted():
+            self._scribe.write(corrected)
+        return corrected, None
 
     def _cost(self) -> str | None:
         """The objective beside accuracy: what the reward reads, else the device's first cost."""
@@ -204,55 +273,6 @@ class Search:
             f"reward.target is null, and no reference network of space {self._evaluator.space.name!r} gave a {cost} "
             f"to aim for ({'; '.join(failures) or 'it has none'}); give reward.target=NUMBER"
         )
-
-    def _write(self, recorder: Recorder) -> None:
-        files = self._write_files(recorder)
-        cost = self._cost()
-        if cost is not None and recorder.front():
-            rows = [(r.evaluation.costs[cost], r.evaluation.accuracy, r.description) for r in recorder.front()]
-            self._tracker.log_front("search/front", cost, self._evaluator.fidelity, rows)
-        self._tracker.log_table("search/architectures", *recorder.table())
-        self._tracker.log_files("result", "search-result", files)
-
-    def _write_files(self, recorder: Recorder) -> list[Path]:
-        folder, evaluator = self._folder, self._evaluator
-        files = [folder / FRONT]
-        write_front(folder / FRONT, recorder.front(), fidelity=evaluator.fidelity, cost_names=evaluator.cost_names)
-        if recorder.best is not None:
-            content = best_as_json(
-                recorder.best,
-                evaluator.space,
-                self._config["space"],
-                self._task,
-                fidelity=evaluator.fidelity,
-                cost=self._reward.cost,
-                seed=self._config["seed"],
-            )
-            write_atomically(folder / BEST, json.dumps(content, indent=2) + "\n")
-            files.append(folder / BEST)
-        files.append(save_agent(self._agent, folder / CHECKPOINT))
-        return files
-
-
-def save_agent(agent: Agent, folder: Path) -> Path:
-    """Save an agent into `folder`, replacing in one step what was there.
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
-    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
-    try:
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        part.mkdir(parents=True)
-        agent.save(part)
-        if folder.exists():
-            folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder} ({error.strerror or error}); make room and try again") from error
-    return folder
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -76,6 +76,17 @@ class Block:
     kind: str
     settings: tuple[Json, ...]
     input_shapes: tuple[tuple[int, ...], ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Blocks are counted by the thousand, and hashing three nested tuples takes longer than the counting.
+        object.__setattr__(self, "_hash", hash((self.kind, self.settings, self.input_shapes)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Block], tuple[Json, ...]]:
+        return Block, (self.kind, self.settings, self.input_shapes)  # another process hashes strings differently
 
 
 class SearchSpace(ABC):
@@ -164,8 +175,9 @@ class SearchSpace(ABC):
 
         Contract: for two prefixes of one length and state, each candidate is legal after both or after none, leads to
         equal states, and adds equal blocks, with one exception: where several candidates lead to one state, it is
-        enough that the one which adds the fewest blocks (a subset of what each other one adds) adds the same after
-        both. The default, the prefix itself, is always right and helps small spaces only.
+        enough that the one which adds the fewest blocks (a subset of what each other one adds; where several add
+        equally few, the first) adds the same after both. The default, the prefix itself, is always right and helps
+        small spaces only.
         """
         return tuple(prefix)
 

@@ -25,6 +25,15 @@ class Finished:
     stderr: str
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for what is measured once for a machine: no test writes to the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("RLNAS_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The published tables and data sets; skips where they are absent."""

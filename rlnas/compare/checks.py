@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rlnas import jobs, results
-from rlnas.comparison.curves import Measure, Run, Unit
+from rlnas.comparison.curves import HYPERVOLUME, Measure, Run, Unit
 from rlnas.comparison.files import Ending
 from rlnas.errors import ConfigError
 from rlnas.proxies.table import TableProxy
@@ -39,21 +39,23 @@ class Axis:
 
 @dataclass(frozen=True)
 class Comparable:
-    """What means the same for all variants: ``reward``, ``accuracy``, ``cost``; and the column to report."""
+    """What means the same for all variants: ``reward``, ``accuracy``, ``cost``; the column to report; the volumes."""
 
     reward: bool
     accuracy: bool
     cost: bool
     report: str | None
+    hypervolume: bool = False
 
     def measures(self, ending: Ending, runs: list[Run]) -> tuple[Measure, ...]:
-        """Return what to compare in these runs; a reported column first, for it is what counts.
+        """Return what to compare in these runs; what was asked for first: a reported column, then the hypervolume.
 
         Args:
             ending: Of any of the runs.
             runs: All.
         """
         found = [] if self.report is None else [Measure(self.report, not is_cost(self.report))]
+        found += [Measure(HYPERVOLUME)] if self.hypervolume else []
         found += [Measure("reward")] if self.reward else []
         found += [Measure(ending.fidelity)] if self.accuracy else []
         found += [Measure(ending.cost, False)] if self.cost and ending.cost is not None else []
@@ -86,7 +88,17 @@ def comparable(plan: jobs.Plan) -> Comparable:
         accuracy=same("proxy", "dataset"),
         cost=same("device", "dataset"),
         report=plan.options.report,
+        hypervolume=plan.options.hypervolume,
     )
+    if any(variant.config["remeasure"] for variant in plan.variants):
+        raise ConfigError(
+            "remeasure=true has no effect in a comparison, which is on what the searches knew; leave it out"
+        )
+    if found.hypervolume and not (found.accuracy and found.cost and same("objectives", "hypervolume_reference")):
+        raise ConfigError(
+            "compare.hypervolume=true: the fronts of the variants are over different objectives, or by different "
+            "proxies, devices or data sets, so their volumes cannot be compared; leave it out"
+        )
     if found.report is None and not (found.reward or found.accuracy):
         raise ConfigError(
             "the variants are judged by different proxies or data sets, so neither rewards nor accuracies can be "

@@ -15,7 +15,16 @@ from rlnas import jobs
 from rlnas.compare import checks
 from rlnas.compare.runs import Failed, Job, list_jobs, locked, run_all, unfinished
 from rlnas.comparison.curves import Run
-from rlnas.comparison.files import CURVES, PAGE, SUMMARY, Ending, read_run, write_curves, write_summary
+from rlnas.comparison.files import (
+    CURVES,
+    PAGE,
+    SUMMARY,
+    Ending,
+    common_reference,
+    read_run,
+    write_curves,
+    write_summary,
+)
 from rlnas.comparison.printing import print_comparison
 from rlnas.comparison.results import Comparison
 from rlnas.report.comparison import write_page
@@ -35,6 +44,7 @@ as for `rlnas train`; runs are not tracked unless tracker=wandb is given.
   compare.dir=FOLDER        where everything is written; by default outputs/compare/DATE/TIME
   compare.baseline=NAME     what the others are compared with; by default random, else the first variant
   compare.checkpoints=[..]  where, in the unit of the budget; by default a third, two thirds and all of it
+  compare.hypervolume=true  compare the volumes that the fronts dominate, up to one point for all runs
   compare.report=COLUMN     of a table, such as test_accuracy@200: read after all searches, for their best only
   compare.workers=N         runs side by side; by default one per core on tables, else one
   compare.name=NAME         title and W&B group; by default the folder
@@ -119,13 +129,14 @@ def _conclude(failed: Sequence[Failed], arguments: Sequence[str], folder: Path, 
 def _read(todo: Sequence[Job], plan: jobs.Plan) -> tuple[list[Run], Ending | None]:
     """Return the finished runs, and how one of them ended; a column to report is read here, after all searches."""
     variants, column = {variant.name: variant for variant in plan.variants}, plan.options.report
-    runs, last = [], None
+    endings = {job.folder: ending for job in todo if (ending := Ending.read(job.folder)) is not None}
+    reference = common_reference(endings.values()) if plan.options.hypervolume else None
+    runs = []
     for job in todo:
-        ending = Ending.read(job.folder)
-        if ending is not None:
-            run, last = read_run(job.folder, ending), ending
+        if job.folder in endings:
+            run = read_run(job.folder, endings[job.folder], reference)
             runs.append(run if column is None else checks.with_column(run, variants[job.variant], column))
-    return runs, last
+    return runs, next(iter(endings.values()), None)
 
 
 def _shared(plan: jobs.Plan) -> str:

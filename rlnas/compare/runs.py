@@ -25,8 +25,8 @@ from rlnas.tracking.runs import RunsProgress
 _LOCK = "lock"
 _LOG = "log.txt"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_WITHOUT_EFFECT = ("tracker", "executor", "store")
-"""Groups that change where a run works and is recorded, not what it finds."""
+_WITHOUT_EFFECT = ("tracker", "executor", "store", "remeasure", "remeasure_most")
+"""What changes where a run works and is recorded, or what happens after it, not what it finds."""
 
 
 @dataclass(frozen=True)
@@ -210,9 +210,16 @@ def _do(job: Job) -> None:
     with _logged(job):
         outcome = jobs.build(job.compose, job.config, job.folder, job.overrides, group=job.group).run()
     seconds = time.perf_counter() - started
-    Ending(job.variant, job.seed, job.settings, seconds, outcome.reason, outcome.fidelity, outcome.cost).write(
-        job.folder
-    )
+    Ending(
+        job.variant,
+        job.seed,
+        job.settings,
+        seconds,
+        outcome.reason,
+        outcome.fidelity,
+        outcome.cost,
+        outcome.front.reference,
+    ).write(job.folder)
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlnas.comparison.curves import Run, run_of
+from rlnas.comparison.curves import HYPERVOLUME, Run, run_of
 from rlnas.comparison.results import Comparison
 from rlnas.errors import OutputError
 from rlnas.evaluation.history import read_history
-from rlnas.results import HISTORY, write_atomically
+from rlnas.results import BEST, HISTORY, read_best, write_atomically
 from rlnas.space import Json
 
 FINISHED = "finished.json"
@@ -42,6 +42,7 @@ class Ending:
         reason: Why the search ended.
         fidelity: Name of the accuracy.
         cost: The objective beside accuracy; None where there is none.
+        reference: Of its hypervolume, by objective; None without one.
     """
 
     variant: str
@@ -51,6 +52,7 @@ class Ending:
     reason: str
     fidelity: str
     cost: str | None
+    reference: Mapping[str, float] | None = None
 
     def write(self, folder: Path) -> None:
         """Mark a run folder as finished.
@@ -87,8 +89,16 @@ def run_folder(folder: Path, variant: str, seed: int) -> Path:
     return folder / RUNS / safe / str(seed)
 
 
-def read_run(folder: Path, ending: Ending) -> Run:
-    """Return a finished run.
+def common_reference(endings: Iterable[Ending]) -> dict[str, float] | None:
+    """Return the worst reference point of several runs, so that all volumes count up to the same; None without any."""
+    points = [ending.reference for ending in endings if ending.reference is not None]
+    names = dict.fromkeys(name for point in points for name in point)
+    worst = {name: (min if name == "accuracy" else max)(point[name] for point in points) for name in names}
+    return worst or None
+
+
+def read_run(folder: Path, ending: Ending, reference: Mapping[str, float] | None = None) -> Run:
+    """Return a finished run; with a reference point also the volume that its front dominates.
 
     Raises:
         OutputError: Its record cannot be read.
@@ -102,18 +112,26 @@ def read_run(folder: Path, ending: Ending) -> Run:
         cost=ending.cost,
         wall_seconds=ending.wall_seconds,
         reason=ending.reason,
+        reference=reference,
+        chosen=_chosen(folder),
     )
 
 
+def _chosen(folder: Path) -> tuple[int, float] | None:
+    """Return the step that the promotion of a run has chosen, and the seconds it took; None where it has not."""
+    promotion = read_best(folder).get("promotion") if (folder / BEST).is_file() else None
+    return None if promotion is None or promotion["step"] is None else (promotion["step"], promotion["seconds"])
+
+
 def write_curves(path: Path, comparison: Comparison) -> None:
-    """Write one line for each evaluation of each run: the best so far by reward."""
+    """Write one line for each evaluation of each run: the best so far by reward; last what promotion has chosen."""
     names = list(dict.fromkeys(name for run in comparison.runs for name in run.best))
     lines: list[Sequence[object]] = [["variant", "seed", "evaluations", "seconds", *(_header(name) for name in names)]]
     for variant in comparison.variants:
         for run in comparison.runs_of(variant):
             for i, seconds in enumerate(run.seconds.tolist()):
                 values = [_cell(run.best[name][i]) if name in run.best else "" for name in names]
-                lines.append([variant, run.seed, i + 1, _cell(seconds), *values])
+                lines.append([variant, run.seed, min(i + 1, run.num_evaluations), _cell(seconds), *values])
     write_atomically(path, _as_csv(lines))
 
 
@@ -136,7 +154,8 @@ def write_summary(path: Path, comparison: Comparison) -> None:
 
 
 def _header(name: str) -> str:
-    return "best_reward" if name == "reward" else f"{name} of the best"
+    whole = {"reward": "best_reward", HYPERVOLUME: HYPERVOLUME}
+    return whole.get(name, f"{name} of the best")
 
 
 def _cell(value: float) -> str:

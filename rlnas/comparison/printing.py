@@ -68,7 +68,7 @@ def _early(comparison: Comparison) -> str | None:
     """Say why runs ended before their evaluations were spent; None where none did."""
     if comparison.unit != "evaluations":
         return None
-    reasons = Counter(run.reason for run in comparison.runs if len(run.seconds) < comparison.budget)
+    reasons = Counter(run.reason for run in comparison.runs if run.num_evaluations < comparison.budget)
     if not reasons:
         return None
     return (

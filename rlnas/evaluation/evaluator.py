@@ -59,6 +59,7 @@ class Evaluator:
     ) -> None:
         self.space = space
         self.ledger = ledger
+        self.proxy = proxy
         self.fidelity: str = proxy.fidelity
         self.cost_names: tuple[str, ...] = () if device is None else tuple(device.cost_names)
         self.listener: Callable[[Evaluation], None] | None = None
@@ -75,6 +76,10 @@ class Evaluator:
     def seconds(self) -> Mapping[str, float]:
         """Wall seconds spent so far in ``proxy``, ``device`` and ``store``."""
         return MappingProxyType(self._pipeline.seconds)
+
+    def pipeline_of(self, proxy: Proxy) -> Pipeline:
+        """Return a pipeline of another proxy without a device, on the same space, task, executor and store."""
+        return self._pipeline.with_proxy(proxy)
 
     def evaluate(self, architectures: IntArray) -> list[Evaluation | None]:
         """Return the evaluation of each architecture of a batch, in order, and charge the ledger.

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS evaluations (
     seconds REAL NOT NULL,
     failure_reason TEXT,
     failure_message TEXT,
-    recorded_at TEXT NOT NULL
+    recorded_at TEXT NOT NULL,
+    feasible INTEGER NOT NULL DEFAULT 1
 )
 """
 
@@ -43,6 +44,7 @@ class Record:
         reward: What the agent got for it.
         target: The cost that was aimed for; None where the reward reads no cost.
         description: The architecture in the space's notation.
+        feasible: Whether it keeps all limits of the run; False where it failed under any.
     """
 
     step: int
@@ -50,6 +52,7 @@ class Record:
     reward: float
     target: float | None
     description: str
+    feasible: bool = True
 
 
 class History:
@@ -74,7 +77,7 @@ class History:
         try:
             with self._open() as connection:
                 connection.executemany(
-                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [self._row(record) for record in records],
                 )
         except sqlite3.Error as error:
@@ -113,6 +116,7 @@ class History:
             failure.reason if failure else None,
             failure.message if failure else None,
             datetime.now(UTC).isoformat(timespec="seconds"),
+            record.feasible,
         )
 
 
@@ -125,13 +129,15 @@ def read_history(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise OutputError(f"{path} does not exist; give the folder of a run, as in outputs/DATE/TIME")
     columns = "step, architecture, description, accuracy, costs, reward, target, source, seconds, "
-    query = f"SELECT {columns} failure_reason, failure_message FROM evaluations ORDER BY step"  # noqa: S608
+    columns += "failure_reason, failure_message, "
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(query).fetchall()
+            known = {row[1] for row in connection.execute("PRAGMA table_info(evaluations)")}
+            columns += "feasible" if "feasible" in known else "1"  # records of before limits were judged have none
+            rows = connection.execute(f"SELECT {columns} FROM evaluations ORDER BY step").fetchall()  # noqa: S608
     except sqlite3.Error as error:
         raise OutputError(f"{path} cannot be read as the record of a run: {error}") from error
-    for step, indices, description, accuracy, costs, reward, target, source, seconds, reason, message in rows:
+    for step, indices, description, accuracy, costs, reward, target, source, seconds, reason, message, feasible in rows:
         evaluation = Evaluation(
             Architecture(tuple(json.loads(indices))),
             accuracy=float("nan") if accuracy is None else accuracy,
@@ -140,4 +146,4 @@ def read_history(path: Path) -> Iterator[Record]:
             source=source,
             failure=Failure(reason, message or "") if reason else None,
         )
-        yield Record(step, evaluation, reward, target, description)
+        yield Record(step, evaluation, reward, target, description, bool(feasible))

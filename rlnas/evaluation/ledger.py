@@ -25,13 +25,19 @@ class Ledger:
         seconds: The most seconds that evaluations may cost (measured ones, or a table's own), > 0; None: no limit.
         proposals: The most architectures that may be proposed, > 0; None: 50 for each allowed evaluation, or, if
             only seconds are limited, 50 for each evaluation made so far and 1,000 more.
+        reserve: Share of all seconds that is kept from the search for promotion, in [0, 1).
 
     Raises:
-        ConfigError: No limit, or one that is not above 0.
+        ConfigError: No limit, one that is not above 0, or a reserve out of range.
     """
 
     def __init__(
-        self, evaluations: int | None = None, seconds: float | None = None, proposals: int | None = None
+        self,
+        evaluations: int | None = None,
+        seconds: float | None = None,
+        proposals: int | None = None,
+        *,
+        reserve: float = 0.0,
     ) -> None:
         limits = {"evaluations": evaluations, "seconds": seconds, "proposals": proposals}
         for name, value in limits.items():
@@ -39,13 +45,17 @@ class Ledger:
                 raise ConfigError(f"budget.{name} must be above 0, got {value}")
         if evaluations is None and seconds is None:
             raise ConfigError("the budget has no limit; set budget.evaluations or budget.seconds")
+        if not 0.0 <= reserve < 1.0:
+            raise ConfigError(f"promotion.share={reserve} must be above 0 and below 1")
         self._max_evaluations = evaluations
-        self._max_seconds = seconds
+        self._max_seconds = None if seconds is None else (1.0 - reserve) * seconds
+        self._reserve = reserve
         self._max_proposals = proposals
         self._refused = False
         self.num_evaluations = 0
         self.num_proposals = 0
         self.spent_seconds = 0.0
+        self.promoted_seconds = 0.0
 
     # Questions -------------------------------------------------------------------------------------------------
 
@@ -102,12 +112,8 @@ class Ledger:
         Raises:
             SearchError: Its seconds are no finite number >= 0.
         """
+        _check_seconds(evaluation)
         seconds = evaluation.seconds
-        if not (math.isfinite(seconds) and seconds >= 0.0):
-            raise SearchError(
-                f"the evaluation of {evaluation.architecture.indices} cost {seconds} seconds; proxy and device must "
-                "report a finite number >= 0"
-            )
         if self._spent() is not None:
             return False
         if self._max_seconds is not None and self.spent_seconds + seconds > self._max_seconds:
@@ -115,6 +121,32 @@ class Ledger:
             return False
         self.num_evaluations += 1
         self.spent_seconds += seconds
+        return True
+
+    # Promotion -------------------------------------------------------------------------------------------------
+
+    @property
+    def reserved_seconds(self) -> float:
+        """What promotion may spend: with what the search has spent by now it makes up the share `reserve` of all.
+
+        So it never makes a limit on seconds overrun, and it means something where evaluations alone are limited.
+        """
+        return self.spent_seconds * self._reserve / (1.0 - self._reserve)
+
+    def charge_promotion(self, evaluation: Evaluation) -> bool:
+        """Charge the training of a promoted architecture, failed ones too: seconds, but no evaluation.
+
+        Returns:
+            False where it would cost more than is left of the reserve: nothing is charged, and it must be treated as
+            if it had never been made.
+
+        Raises:
+            SearchError: Its seconds are no finite number >= 0.
+        """
+        _check_seconds(evaluation)
+        if self.promoted_seconds + evaluation.seconds > self.reserved_seconds:
+            return False
+        self.promoted_seconds += evaluation.seconds
         return True
 
     # Resuming --------------------------------------------------------------------------------------------------
@@ -157,13 +189,16 @@ class Ledger:
         if self._max_evaluations is not None and self.num_evaluations >= self._max_evaluations:
             return f"all {self._max_evaluations} evaluations are spent"
         if self._max_seconds is not None and self.spent_seconds >= self._max_seconds:
-            return f"all {self._max_seconds:g} seconds are spent"
+            return f"all {self._max_seconds:g} seconds {self._of_search()}are spent"
         if self._refused:
             return (
-                f"{self.spent_seconds:.1f} of {self._max_seconds:g} seconds are spent, and the next evaluation would "
-                "have cost more than the rest"
+                f"{self.spent_seconds:.1f} of {self._max_seconds:g} seconds {self._of_search()}are spent, and the next "
+                "evaluation would have cost more than the rest"
             )
         return None
+
+    def _of_search(self) -> str:
+        return "of the search " if self._reserve else ""
 
     def _end(self) -> str | None:
         spent = self._spent()
@@ -173,3 +208,12 @@ class Ledger:
                 "repeats itself, or the space has nothing left"
             )
         return spent
+
+
+def _check_seconds(evaluation: Evaluation) -> None:
+    seconds = evaluation.seconds
+    if not (math.isfinite(seconds) and seconds >= 0.0):
+        raise SearchError(
+            f"the evaluation of {evaluation.architecture.indices} cost {seconds} seconds; proxy and device must "
+            "report a finite number >= 0"
+        )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar, cast
 
-from rlnas.errors import DeviceError, RlnasError
+from rlnas.errors import DeviceError, DeviceLostError, RlnasError
 from rlnas.evaluation.executors.faults import fault_of, report, wrong_count
 from rlnas.evaluation.scope import Costs, Scope
 from rlnas.evaluation.store import Store
@@ -44,13 +44,23 @@ class Pipeline:
         store: Store | None,
     ) -> None:
         self.seconds = {"proxy": 0.0, "device": 0.0, "store": 0.0}
-        self._proxy, self._executor = proxy, executor
+        self._proxy, self._executor, self._store = proxy, executor, store
+        self._keys = space_key, task_key
         scope = Scope("estimates", space_key, task_key, proxy.fidelity, proxy.settings)
         self._estimates = _Shelf[Estimate](store if proxy.reusable else None, scope, self.seconds)
         self._device = device
         if device is not None:
             scope = Scope("costs", space_key, task_key, device.name, device.settings)
             self._costs = _Shelf[Costs](store if device.reusable else None, scope, self.seconds)
+
+    @property
+    def num_workers(self) -> int:
+        """How many proxies run side by side; 1 where the executor does not say."""
+        return int(getattr(self._executor, "num_workers", 1))
+
+    def with_proxy(self, proxy: Proxy) -> Pipeline:
+        """Return a pipeline of another proxy without a device, with the same keys, executor and store."""
+        return Pipeline(*self._keys, proxy, None, self._executor, self._store)
 
     def measure(self, architectures: Sequence[Architecture], watch: Watch) -> list[Evaluation]:
         """Return the evaluation of each architecture, in order.
@@ -120,15 +130,20 @@ class Pipeline:
         stored = set(results)
         missing = [i for i in range(len(architectures)) if i not in stored]
         if missing:
-            found = self._run_device(device, [architectures[i] for i in missing])
-            for i, result in zip(missing, found, strict=True):
-                results[i] = self._costs.put(architectures[i], result)
+            try:
+                found = self._run_device(device, [architectures[i] for i in missing])
+            except DeviceLostError as error:  # the search ends here, and what was measured is not measured again
+                for i, result in zip(missing, error.results, strict=False):
+                    self._costs.put(architectures[i], checked_costs(device, result, 0.0))
+                raise
+            kept = self._costs.put_all([(architectures[i], result) for i, result in zip(missing, found, strict=True)])
+            results |= dict(zip(missing, kept, strict=True))
         return [results[i] for i in range(len(architectures))], stored
 
     def _run_device(self, device: Device, architectures: Sequence[Architecture]) -> list[Costs | Failure]:
         started = time.perf_counter()
         try:
-            raw = _measure_each(device, architectures)
+            raw = measure_each(device, architectures)
         finally:
             elapsed = time.perf_counter() - started
             self.seconds["device"] += elapsed
@@ -138,7 +153,7 @@ class Pipeline:
                 "Device.measure must return one for each, in order"
             )
         share = elapsed / len(architectures) if device.reusable else 0.0  # looking up costs a search nothing
-        return [_checked_costs(device, result, share) for result in raw]
+        return [checked_costs(device, result, share) for result in raw]
 
 
 class _Shelf(Generic[_Result]):
@@ -160,15 +175,19 @@ class _Shelf(Generic[_Result]):
 
     def put(self, architecture: Architecture, result: _Result | Failure) -> _Result | Failure:
         """Keep a result and return what is kept."""
+        return self.put_all([(architecture, result)])[0]
+
+    def put_all(self, results: Sequence[tuple[Architecture, _Result | Failure]]) -> list[_Result | Failure]:
+        """Keep results that are known at once, and return what is kept of each."""
         if self._store is None:
-            return result
+            return [result for _, result in results]
         started = time.perf_counter()
-        kept = self._store.put(self._scope, architecture, result)
+        kept = self._store.put_all(self._scope, results)
         self._seconds["store"] += time.perf_counter() - started
-        return cast("_Result | Failure", kept)
+        return cast("list[_Result | Failure]", kept)
 
 
-def _measure_each(device: Device, architectures: Sequence[Architecture]) -> list[Mapping[str, float] | Failure]:
+def measure_each(device: Device, architectures: Sequence[Architecture]) -> list[Mapping[str, float] | Failure]:
     """Measure all together; where that raises, one by one, so that only the culprit fails."""
     try:
         return list(device.measure(architectures))
@@ -177,10 +196,15 @@ def _measure_each(device: Device, architectures: Sequence[Architecture]) -> list
     except Exception as error:
         if len(architectures) == 1:
             return [report(architectures[0], fault_of(error, 0.0))]
-    return [result for architecture in architectures for result in _measure_each(device, [architecture])]
+    return [result for architecture in architectures for result in measure_each(device, [architecture])]
 
 
-def _checked_costs(device: Device, result: Mapping[str, float] | Failure, seconds: float) -> Costs | Failure:
+def checked_costs(device: Device, result: Mapping[str, float] | Failure, seconds: float) -> Costs | Failure:
+    """Return a result of a device as costs.
+
+    Raises:
+        DeviceError: It lacks one of the device's `cost_names`.
+    """
     if isinstance(result, Failure):
         return replace(result, seconds=result.seconds or seconds)
     missing = [name for name in device.cost_names if name not in result]

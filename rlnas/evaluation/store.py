@@ -14,21 +14,18 @@ out_of_memory) are not, so that another run tries again.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from rlnas.errors import StoreError
-from rlnas.evaluation.scope import Costs, Result, Scope
-from rlnas.interfaces import Estimate, Failure, FailureReason
+from rlnas.evaluation.rows import columns_of, result_of, software, text_of
+from rlnas.evaluation.scope import Result, Scope
+from rlnas.interfaces import Failure, FailureReason
 from rlnas.space import Architecture
 
 SCHEMA_VERSION = 1
@@ -105,7 +102,7 @@ class Store:
         Raises:
             StoreError: The file cannot be read.
         """
-        by_text = {_text_of(architecture): architecture for architecture in architectures}
+        by_text = {text_of(architecture): architecture for architecture in architectures}
         found: dict[Architecture, Result] = {}
         texts = list(by_text)
         with self._lock, self._explained():
@@ -122,24 +119,39 @@ class Store:
         Raises:
             StoreError: The file cannot be written.
         """
-        if isinstance(result, Failure) and result.reason not in LASTING:
-            return result
-        text = _text_of(architecture)
+        return self.put_all(scope, [(architecture, result)])[0]
+
+    def put_all(self, scope: Scope, results: Sequence[tuple[Architecture, Result]]) -> list[Result]:
+        """Do as `put` for several results that are known at once: they wait for the disk together.
+
+        Raises:
+            StoreError: The file cannot be written; none is kept then.
+        """
+        kept = [result for _, result in results]
+        lasting = [i for i, result in enumerate(kept) if not isinstance(result, Failure) or result.reason in LASTING]
+        if not lasting:
+            return kept
+        with self._lock, self._explained(), self._transaction():
+            if scope.digest not in self._known_scopes:
+                self._connection.execute("INSERT OR IGNORE INTO scopes VALUES (?, ?)", (scope.digest, scope.content))
+            for i in lasting:
+                kept[i] = self._insert(scope, text_of(results[i][0]), kept[i])
+        self._known_scopes.add(scope.digest)
+        return kept
+
+    def _insert(self, scope: Scope, text: str, result: Result) -> Result:
+        """Insert a row and return what the table has: the first one."""
         subject, value = ("fidelity", "accuracy") if scope.kind == "estimates" else ("device", "costs")
         row = (
-            scope.digest, text, scope.space, scope.task, scope.subject, *_columns_of(result),
-            datetime.now(UTC).isoformat(timespec="seconds"), _software(),
+            scope.digest, text, scope.space, scope.task, scope.subject, *columns_of(result),
+            datetime.now(UTC).isoformat(timespec="seconds"), software(),
         )  # fmt: skip
         statement = (
             f"INSERT OR IGNORE INTO {scope.kind} (scope, architecture, space, task, {subject}, {value}, seconds, "  # noqa: S608
             "failure, message, created_at, software) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        with self._lock, self._explained(), self._transaction():
-            if scope.digest not in self._known_scopes:
-                self._connection.execute("INSERT OR IGNORE INTO scopes VALUES (?, ?)", (scope.digest, scope.content))
-            if self._connection.execute(statement, row).rowcount == 0:
-                [(_, result)] = self._select(scope, [text])
-        self._known_scopes.add(scope.digest)
+        if self._connection.execute(statement, row).rowcount == 0:
+            [(_, result)] = self._select(scope, [text])
         return result
 
     def __len__(self) -> int:
@@ -158,7 +170,7 @@ class Store:
             f"WHERE scope = ? AND architecture IN ({marks})"
         )
         for text, content, seconds, failure, message in self._connection.execute(query, (scope.digest, *texts)):
-            yield text, _result_of(scope.kind, content, seconds, failure, message)
+            yield text, result_of(scope.kind, content, seconds, failure, message)
 
     # The file --------------------------------------------------------------------------------------------------
 
@@ -194,7 +206,7 @@ class Store:
             raise StoreError(f"{self.path} is a database of another program, not a store of rlnas; choose another path")
         if version != SCHEMA_VERSION:
             raise StoreError(
-                f"the store {self.path} has schema version {version}, this rlnas ({_software()}) reads version "
+                f"the store {self.path} has schema version {version}, this rlnas ({software()}) reads version "
                 f"{SCHEMA_VERSION}; choose another path, or use the rlnas that wrote it. Nothing was changed"
             )
 
@@ -264,34 +276,3 @@ class Store:
             f"the store {self.path} is damaged ({' '.join(details.split())}) and was left as it is; move it away to "
             f"start afresh, or save what can be read with: sqlite3 {self.path} .recover | sqlite3 recovered.sqlite"
         )
-
-
-def _text_of(architecture: Architecture) -> str:
-    return json.dumps(architecture.indices, separators=(",", ":"))
-
-
-def _columns_of(result: Result) -> tuple[Any, float, str | None, str | None]:
-    """Return value, seconds, failure and message of a row."""
-    if isinstance(result, Failure):
-        return None, result.seconds, result.reason, result.message
-    if isinstance(result, Estimate):
-        return result.accuracy, result.seconds, None, None
-    return json.dumps(dict(result.values), allow_nan=False), result.seconds, None, None
-
-
-def _result_of(kind: str, value: Any, seconds: float, failure: FailureReason | None, message: str) -> Result:
-    if failure is not None:
-        return Failure(failure, message, seconds)
-    return Estimate(value, seconds) if kind == "estimates" else Costs(json.loads(value), seconds)
-
-
-@cache
-def _software() -> str:
-    """Return the versions of what makes results, for the record."""
-    versions = []
-    for name in ("rlnas", "torch"):
-        try:
-            versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            versions.append(f"{name} from source")
-    return ", ".join(versions)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
@@ -150,3 +151,32 @@ class Classifier(nn.Module):
         """Return the logits."""
         logits: Tensor = self.linear(x.mean((2, 3)))
         return logits
+
+
+class Add(nn.Module):
+    """The sum of two tensors of one shape."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the sum."""
+        return x + y
+
+
+class Zeros(nn.Module):
+    """Zeros in the shape of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the zeros."""
+        return torch.zeros_like(x)
+
+
+class OfZeros(nn.Module):
+    """What another network makes of zeros in the shape of each input."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return its output; of the inputs only the shapes matter."""
+        result: Tensor = self.network(*(torch.zeros_like(x) for x in inputs))
+        return result

@@ -5,12 +5,15 @@ Source: Dong and Yang, "NAS-Bench-201: Extending the scope of reproducible neura
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from rlnas.nets.blocks import Classifier, avg_pool, conv, initialise, relu_conv_bn
+from rlnas.nets.blocks import Add, Classifier, OfZeros, Zeros, avg_pool, conv, initialise, relu_conv_bn
+from rlnas.space import Block
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """(from node, to node), in the order of the table's columns."""
@@ -78,15 +81,95 @@ def cell_network(
         in_channels: Of the input.
         num_classes: Number of logits.
     """
-    layers: list[nn.Module] = [nn.Sequential(conv(in_channels, channels, 3), nn.BatchNorm2d(channels))]
+    layers: list[nn.Module] = [_stem(in_channels, channels)]
     for width in (channels, 2 * channels, 4 * channels):
         if width > channels:
             layers.append(Downsample(width // 2, width))
         layers += [Cell(operations, width) for _ in range(num_cells)]
-    layers += [nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()), Classifier(width, num_classes)]
+    layers += _head(width, num_classes)
     network = nn.Sequential(*layers)
     initialise(network)
     return network
+
+
+def cell_blocks(
+    operations: Sequence[str], *, num_cells: int, channels: int, image: tuple[int, int, int], num_classes: int
+) -> Counter[Block]:
+    """Return the blocks of a network of which the first edges are decided: all of it where all six are.
+
+    A node's sum of n edges is n - 1 additions; ``skip_connect`` is no block, as nothing runs there. What works on
+    nothing but the zeros of a node without edges is of a kind of its own, ``zeros_...``: torch runs it, while runtimes
+    that fold constants do not. The blocks of a longer sequence that begins with `operations` contain these.
+
+    Args:
+        operations: The names of the first edges' operations, in the order of `EDGES`.
+        num_cells: As for `cell_network`; so are `channels` and `num_classes`.
+        channels: See there.
+        image: Channels, height and width of the input.
+        num_classes: See there.
+    """
+    counts = dict.fromkeys(_BLOCKS, 0)
+    inputs, is_constant = [1, 0, 0, 0], [False, True, True, True]  # of the nodes, as far as they are decided
+    for (source, target), name in zip(EDGES, operations, strict=False):
+        if name != "none":
+            prefix = _OF_ZEROS if is_constant[source] else ""
+            if name != "skip_connect":
+                counts[prefix + name] += 1
+            is_constant[target] = is_constant[target] and is_constant[source]
+            inputs[target] += 1
+            if inputs[target] > 1:
+                counts[(_OF_ZEROS if is_constant[target] else "") + "add"] += 1
+        if source == target - 1:  # the last edge of a node
+            counts["zeros"] += inputs[target] == 0
+    return _network_blocks(tuple(counts.values()), num_cells, channels, image, num_classes).copy()
+
+
+def build_cell_block(block: Block) -> nn.Module | None:
+    """Return a block of `cell_blocks` as a network of its own, or None where it is none of them."""
+    channels = block.input_shapes[0][0]
+    if block.kind in _BLOCKS:
+        name = block.kind.removeprefix(_OF_ZEROS)
+        plain: dict[str, type[nn.Module]] = {"add": Add, "zeros": Zeros}
+        network = plain[name]() if name in plain else _operation(name, channels)
+        return OfZeros(network) if name != block.kind else network
+    if block.kind == "downsample":
+        return Downsample(channels, *block.settings)
+    if block.kind == "stem":
+        return _stem(channels, *block.settings)
+    return nn.Sequential(*_head(channels, *block.settings)) if block.kind == "head" else None
+
+
+_OF_ZEROS = "zeros_"
+_RUNNING = ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "add")
+_BLOCKS = (*_RUNNING, *(_OF_ZEROS + name for name in _RUNNING), "zeros")
+
+
+@lru_cache(maxsize=8192)
+def _network_blocks(
+    in_cell: tuple[int, ...], num_cells: int, channels: int, image: tuple[int, int, int], num_classes: int
+) -> Counter[Block]:
+    """Return the blocks of a network whose cells have so many of each of `_BLOCKS`."""
+    shape = (channels, image[1], image[2])
+    blocks = Counter({Block("stem", (channels,), (image,)): 1})
+    for stage in range(3):
+        if stage:
+            wider = 2 * shape[0]
+            blocks[Block("downsample", (wider,), (shape,))] += 1
+            shape = (wider, (shape[1] + 1) // 2, (shape[2] + 1) // 2)
+        for kind, count in zip(_BLOCKS, in_cell, strict=True):
+            if count:
+                settings = (shape[0],) if "nor_conv" in kind else ()
+                blocks[Block(kind, settings, (shape,) * (2 if kind.endswith("add") else 1))] += num_cells * count
+    blocks[Block("head", (num_classes,), (shape,))] += 1
+    return blocks
+
+
+def _stem(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(conv(in_channels, channels, 3), nn.BatchNorm2d(channels))
+
+
+def _head(channels: int, num_classes: int) -> list[nn.Module]:
+    return [nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()), Classifier(channels, num_classes)]
 
 
 def _operation(name: str, channels: int) -> nn.Module:

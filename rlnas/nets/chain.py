@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from rlnas.nets.blocks import (
+    Add,
     Classifier,
     attention,
     attention_stride,
@@ -21,17 +22,10 @@ from rlnas.nets.blocks import (
     projection,
     separable_conv,
 )
-
-_CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    "conv3x3": partial(conv_bn_relu, kernel_size=3),
-    "conv5x5": partial(conv_bn_relu, kernel_size=5),
-    "sepconv3x3": partial(separable_conv, kernel_size=3),
-    "sepconv5x5": partial(separable_conv, kernel_size=5),
-}
-_POOLS: dict[str, Callable[[], nn.Module]] = {"maxpool": max_pool, "avgpool": avg_pool}
+from rlnas.space import Block
 
 OPERATIONS = ("conv3x3", "conv5x5", "sepconv3x3", "sepconv5x5", "maxpool", "avgpool", "attention", "identity")
-POOLS = tuple(_POOLS)
+POOLS = ("maxpool", "avgpool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +44,15 @@ class Layer:
     source: int | None = None
 
 
-class _Tensor(NamedTuple):
-    """What a layer reads: how many channels, and by how much its size is less than the image's."""
+class Feature(NamedTuple):
+    """The shape of what a layer reads: how many channels, and by how much its size is less than the image's."""
 
     channels: int
     reduction: int
+
+    def shape(self, image: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return channels, height and width."""
+        return self.channels, math.ceil(image[1] / self.reduction), math.ceil(image[2] / self.reduction)
 
 
 class JoinedLayer(nn.Module):
@@ -91,17 +89,20 @@ class ChainNetwork(nn.Module):
         self, stem_width: int, layers: Sequence[Layer], *, image: tuple[int, int, int], num_classes: int
     ) -> None:
         super().__init__()
-        self.stem = conv_bn_relu(image[0], stem_width, 3)
+        features = [Feature(stem_width, 1)]
+        self.stem = _built(stem_block(stem_width, image))
         self.layers = nn.ModuleList()
         self.sources: list[int] = []
-        tensors = [_Tensor(stem_width, 1)]
         for layer in layers:
-            now = tensors[-1]
+            now = features[-1]
             self.sources.append(len(self.sources) if layer.source is None else layer.source)
-            join = None if layer.source is None else _join(tensors[layer.source], now)
-            self.layers.append(JoinedLayer(_operation(layer, now, image[1:]), join))
-            tensors.append(_after(layer, now))
-        self.classifier = Classifier(tensors[-1].channels, num_classes)
+            join = None
+            if layer.source is not None:
+                join = _built(projection_block(features[layer.source], now, image))
+            block, after = layer_block(layer.operation, layer.width, now, image)
+            self.layers.append(JoinedLayer(_built(block), join))
+            features.append(after)
+        self.classifier = _built(head_block(features[-1], image, num_classes))
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,24 +114,72 @@ class ChainNetwork(nn.Module):
         return logits
 
 
-def _join(earlier: _Tensor, now: _Tensor) -> nn.Module:
-    return projection(earlier.channels, now.channels, now.reduction // earlier.reduction)
+def stem_block(width: int, image: tuple[int, int, int]) -> Block:
+    """Return the stem."""
+    return Block("stem", (width,), (image,))
 
 
-def _operation(layer: Layer, now: _Tensor, size: tuple[int, int]) -> nn.Module:
-    """Return the operation for an input; `size` is the image's."""
-    if layer.operation == "identity":
-        return nn.Identity()
-    if layer.operation in _POOLS:
-        return _POOLS[layer.operation]()
-    if layer.operation == "attention":
-        height, width = (math.ceil(side / now.reduction) for side in size)
-        return attention(now.channels, layer.width, attention_stride(height, width))
-    return _CONVOLUTIONS[layer.operation](now.channels, layer.width)
+def head_block(now: Feature, image: tuple[int, int, int], num_classes: int) -> Block:
+    """Return the classifier of the last layer's output."""
+    return Block("head", (num_classes,), (now.shape(image),))
 
 
-def _after(layer: Layer, now: _Tensor) -> _Tensor:
-    """Return what comes out of a layer."""
-    if layer.operation in _POOLS:
-        return _Tensor(now.channels, 2 * now.reduction)
-    return now if layer.operation == "identity" else _Tensor(layer.width, now.reduction)
+@lru_cache(maxsize=8192)
+def layer_block(operation: str, width: int, now: Feature, image: tuple[int, int, int]) -> tuple[Block | None, Feature]:
+    """Return what a layer runs on its input, and what comes out; ``identity`` runs nothing."""
+    shape = now.shape(image)
+    if operation == "identity":
+        return None, now
+    if operation in POOLS:
+        return Block(operation, (2,), (shape,)), Feature(now.channels, 2 * now.reduction)
+    return Block(operation, (width,), (shape,)), Feature(width, now.reduction)
+
+
+@lru_cache(maxsize=8192)
+def projection_block(earlier: Feature, now: Feature, image: tuple[int, int, int]) -> Block | None:
+    """Return what brings an earlier tensor to the shape of the one that it is added to; None where it has it."""
+    if earlier == now:
+        return None
+    stride, shape = now.reduction // earlier.reduction, earlier.shape(image)
+    if earlier.channels == now.channels:
+        return Block("avgpool", (stride,), (shape,))
+    return Block("projection", (now.channels, stride), (shape,))
+
+
+@lru_cache(maxsize=8192)
+def join_blocks(earlier: Feature, now: Feature, image: tuple[int, int, int]) -> tuple[Block, ...]:
+    """Return all that joining an earlier tensor to a layer's input runs."""
+    projected = projection_block(earlier, now, image)
+    shape = now.shape(image)
+    addition = Block("add", (), (shape, shape))
+    return (addition,) if projected is None else (projected, addition)
+
+
+def build_chain_block(block: Block) -> nn.Module | None:
+    """Return a block of a chain as a network of its own, or None where there is no such kind."""
+    channels, height, width = block.input_shapes[0]
+    if block.kind in _CONVOLUTIONS:
+        return _CONVOLUTIONS[block.kind](channels, *block.settings)
+    if block.kind in _POOLS:
+        return _POOLS[block.kind](*block.settings)
+    if block.kind == "attention":
+        [out_channels] = block.settings
+        return attention(channels, out_channels, attention_stride(height, width))
+    return Add() if block.kind == "add" else None
+
+
+def _built(block: Block | None) -> nn.Module:
+    network = None if block is None else build_chain_block(block)
+    return nn.Identity() if network is None else network
+
+
+_CONVOLUTIONS: dict[str, Callable[..., nn.Module]] = {
+    "stem": partial(conv_bn_relu, kernel_size=3),
+    "conv3x3": partial(conv_bn_relu, kernel_size=3),
+    "conv5x5": partial(conv_bn_relu, kernel_size=5),
+    "sepconv3x3": partial(separable_conv, kernel_size=3),
+    "sepconv5x5": partial(separable_conv, kernel_size=5),
+    "projection": projection,
+    "head": Classifier,
+}
+_POOLS: dict[str, Callable[..., nn.Module]] = {"maxpool": max_pool, "avgpool": avg_pool}

@@ -33,8 +33,8 @@ def count_params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return the exact number of multiply-adds of one forward pass of one input.
+def count_macs(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
+    """Return the exact number of multiply-adds of one forward pass of one example.
 
     Runs the module once where it is, in evaluation mode and without gradients; its weights, statistics and training
     mode stay as they are. On the meta device nothing is computed, which pays for large images and only for them. A
@@ -43,7 +43,7 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     Args:
         module: Consists of convolutions, linear layers, norms, embeddings, modules without weights, and modules that
             count themselves (`CountsMacs`).
-        input_shape: The shape of one input, without the batch.
+        input_shapes: The shape of each input, without the batch.
 
     Raises:
         SpaceError: A module has weights of its own and it is not known what it multiplies.
@@ -51,8 +51,8 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     counted = [(layer, count) for layer in module.modules() if (count := _count_of(layer)) is not None]
     parameter = next(module.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
-    with torch.no_grad(), _evaluating(module), _counting(counted) as macs:
-        module(torch.zeros(1, *input_shape, device=device))
+    with torch.no_grad(), evaluating(module), _counting(counted) as macs:
+        module(*(torch.zeros(1, *shape, device=device) for shape in input_shapes))
     return sum(macs)
 
 
@@ -73,7 +73,7 @@ def _counting(counted: Iterable[tuple[nn.Module, _Count]]) -> Iterator[list[int]
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Put each submodule into evaluation mode, and back into its own mode afterwards."""
     modes = [(layer, layer.training) for layer in module.modules()]
     module.eval()

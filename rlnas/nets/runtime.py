@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from rlnas.errors import ConfigError
-from rlnas.space import Architecture, SearchSpace, TaskSpec
+from rlnas.nets.shapes import RememberedShapes
+from rlnas.space import Architecture, Block, SearchSpace, TaskSpec
 
 DeviceType: TypeAlias = Literal["cpu", "cuda"]
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
@@ -73,8 +74,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def build_meta(space: SearchSpace, architecture: Architecture, spec: TaskSpec) -> nn.Module:
     """Return the network without weights: shapes only, no memory, no random numbers."""
-    with torch.device("meta"):
+    with torch.device("meta"), RememberedShapes():
         return space.build(architecture, spec)
+
+
+def build_meta_block(space: SearchSpace, block: Block) -> nn.Module:
+    """Return a block without weights; see `build_meta`."""
+    with torch.device("meta"), RememberedShapes():
+        return space.build_block(block)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

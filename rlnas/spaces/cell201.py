@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -9,8 +11,9 @@ import numpy as np
 from torch import nn
 
 from rlnas.errors import ConfigError
-from rlnas.nets.cell import EDGES, OPERATIONS, cell_network
-from rlnas.space import Architecture, Choice, IntArray, SearchSpace, TaskSpec
+from rlnas.nets.blocks import initialise
+from rlnas.nets.cell import EDGES, OPERATIONS, build_cell_block, cell_blocks, cell_network
+from rlnas.space import Architecture, Block, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.images import image_shape
 
 _MINIMUM_SIZE = 4
@@ -46,15 +49,32 @@ class Cell201(SearchSpace):
         Raises:
             SpaceError: The input is no image, or too small.
         """
-        remedy = "cell201 halves the size twice; use larger images or space=chain"
-        in_channels, _, _ = image_shape(task, _MINIMUM_SIZE, remedy)
         return cell_network(
             [OPERATIONS[index] for index in architecture.indices],
             num_cells=self.num_cells,
             channels=self.channels,
-            in_channels=in_channels,
+            in_channels=_image(task)[0],
             num_classes=task.num_classes,
         )
+
+    def blocks(self, prefix: Sequence[int], task: TaskSpec) -> Counter[Block]:
+        """Return the blocks of all cells, as far as the first edges decide them, and the rest of the network.
+
+        Raises:
+            SpaceError: The input is no image, or too small.
+        """
+        return cell_blocks(
+            [OPERATIONS[index] for index in prefix],
+            num_cells=self.num_cells,
+            channels=self.channels,
+            image=_image(task),
+            num_classes=task.num_classes,
+        )
+
+    def build_block(self, block: Block) -> nn.Module:
+        """Return a block as a network of its own; see `SearchSpace.build_block`."""
+        network = build_cell_block(block)
+        return super().build_block(block) if network is None else initialise(network)
 
     def canonical(self, indices: IntArray) -> IntArray:
         """Return the representative of each cell's published isomorphism class: its cheapest member.
@@ -97,6 +117,10 @@ class Cell201(SearchSpace):
                 operation, _, source = edge.partition("~")
                 names[f"{source}->{node}"] = operation
         return self.from_names(names)
+
+
+def _image(task: TaskSpec) -> tuple[int, int, int]:
+    return image_shape(task, _MINIMUM_SIZE, "cell201 halves the size twice; use larger images or space=chain")
 
 
 @lru_cache(maxsize=1)

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rlnas.errors import ConfigError
-from rlnas.nets.chain import OPERATIONS, POOLS, ChainNetwork, Layer
-from rlnas.space import Architecture, BoolArray, Choice, IntArray, SearchSpace, TaskSpec
+from rlnas.nets.blocks import initialise
+from rlnas.nets.chain import (
+    OPERATIONS,
+    POOLS,
+    ChainNetwork,
+    Feature,
+    Layer,
+    build_chain_block,
+    head_block,
+    join_blocks,
+    layer_block,
+    stem_block,
+)
+from rlnas.space import Architecture, Block, BoolArray, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.images import image_shape
 from rlnas.spaces.joins import Step, simplify
+from rlnas.spaces.plans import plain_plan, residual_plan
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_MOST_WALKS = 65_536
+
+
+class _Walk(NamedTuple):
+    """The first layers of a network.
+
+    Attributes:
+        features: The shapes of the stem's output and of each layer's.
+        same_as: For each of these tensors the first that is the same, as layers may pass their input on.
+        blocks: All that has run so far.
+    """
+
+    features: tuple[Feature, ...]
+    same_as: tuple[int, ...]
+    blocks: tuple[Block, ...]
 
 
 class Chain(SearchSpace):
@@ -58,6 +89,15 @@ class Chain(SearchSpace):
         names = [(f"layer{i}", f"width{i}", f"join{i}") for i in range(num_layers)]
         self._columns = [(column.get(a, -1), column.get(b, -1), column.get(c, -1)) for a, b, c in names]
         self._layer_columns = [layer for layer, _, _ in self._columns if layer >= 0]
+        self._undecided = (0,) * (self.num_choices + 1)  # column -1, of a choice that is left out, reads 0
+        self._halvings = min(max_downsamplings, num_layers) if self._is_pool.any() else 0
+        self._remedy = (
+            f"chain may halve the size {self._halvings} times; use larger images or lower space.max_downsamplings"
+        )
+        ends = np.maximum.accumulate([0, *(max(columns) + 1 for columns in self._columns[:-1])])
+        layers = [int((ends <= length).sum()) - 1 for length in range(self.num_choices + 1)]
+        self._complete = [(num, int(ends[num])) for num in layers]  # by length: layers all but the last, their choices
+        self._walks: dict[tuple[tuple[int, ...], tuple[int, int, int]], _Walk] = {}
 
     def build(self, architecture: Architecture, task: TaskSpec) -> nn.Module:
         """Return the network of the canonical form, for any image size that can be halved often enough.
@@ -65,9 +105,7 @@ class Chain(SearchSpace):
         Raises:
             SpaceError: The input is no image, or too small.
         """
-        halvings = min(self.max_downsamplings, self.num_layers) if self._is_pool.any() else 0
-        remedy = f"chain may halve the size {halvings} times; use larger images or lower space.max_downsamplings"
-        image = image_shape(task, 2**halvings, remedy)
+        image = self._image(task)
         steps = simplify(self._steps(architecture.indices), self._identity)
         return ChainNetwork(
             self.widths[0],
@@ -89,6 +127,47 @@ class Chain(SearchSpace):
         """Return the number of pools so far."""
         return sum(bool(self._is_pool[prefix[column]]) for column in self._layer_columns if column < len(prefix))
 
+    def blocks(self, prefix: Sequence[int], task: TaskSpec) -> Counter[Block]:
+        """Return the stem, each layer from its width on, each join once it is chosen, and the classifier at the end.
+
+        Raises:
+            SpaceError: The input is no image, or too small.
+        """
+        image, length = self._image(task), len(prefix)
+        first, end = self._complete[length]
+        walk = self._walk(first, tuple(prefix[:end]), image)
+        for layer in range(first, self.num_layers):
+            longer = self._after(walk, layer, prefix, image)
+            if longer is None:
+                return Counter(walk.blocks)
+            walk = longer
+        return Counter((*walk.blocks, head_block(walk.features[-1], image, task.num_classes)))
+
+    def bound_state(self, prefix: Sequence[int]) -> Hashable:
+        """Return the width and the number of pools so far, and the layer whose width comes next.
+
+        Joins do not enter: the one with nothing adds no block, wherever it is chosen.
+        """
+        length = len(prefix)
+        values = (*prefix, *self._undecided[length:])
+        current, num_pools = 0, 0
+        for layer, width, _ in self._columns:
+            operation = values[layer]
+            if layer >= length:
+                break
+            if self.operations[operation] in POOLS:
+                num_pools += 1
+            elif not self._keeps_width[operation]:
+                if width >= length:
+                    return current, num_pools, operation
+                current = values[width]
+        return current, num_pools, None
+
+    def build_block(self, block: Block) -> nn.Module:
+        """Return a block as a network of its own; see `SearchSpace.build_block`."""
+        network = build_chain_block(block)
+        return super().build_block(block) if network is None else initialise(network)
+
     def canonical(self, indices: IntArray) -> IntArray:
         """Return the shortest equal chain, padded with ``identity``; see `rlnas.spaces.joins.simplify`.
 
@@ -104,10 +183,11 @@ class Chain(SearchSpace):
         The first two: stages of convolutions with a max pool between (Simonyan and Zisserman, 2015; Howard et al.,
         2017, without strides). The last: blocks of two convolutions with a skip over both (He et al., 2016).
         """
+        shape = self.num_layers, self.max_downsamplings, len(self.widths)
         plans = {
-            "vgg": self._plain("conv3x3"),
-            "mobilenet": self._plain("sepconv3x3"),
-            "resnet": self._residual(),
+            "vgg": plain_plan("conv3x3", *shape),
+            "mobilenet": plain_plan("sepconv3x3", *shape),
+            "resnet": residual_plan(*shape),
         }
         found = {}
         for name, plan in plans.items():
@@ -128,6 +208,43 @@ class Chain(SearchSpace):
             join = names.get(f"join{i}", "none")
             parts.append(f"{self.operations[operation]}{size}" + ("" if join == "none" else f"+{join}"))
         return " > ".join(parts)
+
+    def _image(self, task: TaskSpec) -> tuple[int, int, int]:
+        """Return the shape of a task's images; they must be large enough for all pools."""
+        return image_shape(task, 2**self._halvings, self._remedy)
+
+    def _walk(self, num_layers: int, prefix: tuple[int, ...], image: tuple[int, int, int]) -> _Walk:
+        """Return the first layers, all of whose choices are in the prefix; remembered, as siblings share them."""
+        walk = self._walks.get((prefix, image))
+        if walk is None:
+            walk = _Walk((Feature(self.widths[0], 1),), (0,), (stem_block(self.widths[0], image),))
+            for layer in range(num_layers):
+                walk = self._after(walk, layer, prefix, image) or walk  # never None: each of them is decided
+            if len(self._walks) >= _MOST_WALKS:
+                self._walks.clear()
+            self._walks[prefix, image] = walk
+        return walk
+
+    def _after(self, walk: _Walk, i: int, prefix: Sequence[int], image: tuple[int, int, int]) -> _Walk | None:
+        """Return a walk one layer longer; None where the prefix does not decide what the layer is."""
+        layer, width, join = self._columns[i]
+        length = len(prefix)
+        if layer >= length:
+            return None
+        operation = prefix[layer] if layer >= 0 else 0
+        if width >= length and not self._keeps_width[operation]:
+            return None
+        size = self.widths[prefix[width] if 0 <= width < length else 0]
+        source = prefix[join] - 1 if 0 <= join < length else -1
+        features, same_as, blocks = walk
+        block, after = layer_block(self.operations[operation], size, features[-1], image)
+        joins = source >= 0 and same_as[source] != same_as[-1]
+        if joins:
+            blocks += join_blocks(features[source], features[-1], image)
+        if block is not None:
+            blocks += (block,)
+        tensor = same_as[-1] if block is None and not joins else len(features)
+        return _Walk((*features, after), (*same_as, tensor), blocks)
 
     def _check(self) -> None:
         """Refuse parameters without a meaning."""
@@ -176,24 +293,3 @@ class Chain(SearchSpace):
             values[columns[1]] = width
             values[columns[0]] = operation
         return tuple(values[:-1])
-
-    def _plain(self, operation: str) -> list[tuple[str, int, int | None]]:
-        """Return stages of one operation, about equally long and each wider, with max pools between."""
-        num_pools = min(self.max_downsamplings, (self.num_layers - 1) // 2)
-        stages = np.array_split(np.arange(self.num_layers - num_pools), num_pools + 1)
-        plan: list[tuple[str, int, int | None]] = []
-        for stage, layers in enumerate(stages):
-            plan += [("maxpool", 0, None)] if stage else []
-            plan += [(operation, min(stage, len(self.widths) - 1), None)] * len(layers)
-        return plan
-
-    def _residual(self) -> list[tuple[str, int, int | None]]:
-        """Return blocks of two convolutions and a layer that their input joins: a pool between stages, else none."""
-        num_blocks = self.num_layers // 3
-        num_pools = min(self.max_downsamplings, num_blocks - 1)
-        plan: list[tuple[str, int, int | None]] = []
-        for block in range(num_blocks):
-            width = min(block, num_pools, len(self.widths) - 1)
-            plan += [("conv3x3", width, None)] * 2
-            plan.append(("maxpool" if block < num_pools else "identity", 0, 3 * block))
-        return plan

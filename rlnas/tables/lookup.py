@@ -29,6 +29,10 @@ class TableLookup:
     def rows(self, architectures: Sequence[Architecture]) -> IntArray:
         """Return the row of each architecture or, if it has none, of an equal one; -1 where neither exists."""
         indices = np.array([a.indices for a in architectures], dtype=np.int64).reshape(-1, self.space.num_choices)
+        return self.rows_of(indices)
+
+    def rows_of(self, indices: IntArray) -> IntArray:
+        """Return the same for architectures as indices, shape (B, D)."""
         rows = self.table.rows(indices)
         missing = np.flatnonzero(rows < 0)
         if len(missing):

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from rlnas.interfaces import Device, Failure
-from rlnas.space import SearchSpace
+from rlnas.errors import SpaceError
+from rlnas.interfaces import AdditiveCosts, Device, Failure, KnownCosts
+from rlnas.space import Architecture, SearchSpace
 from rlnas.testing.conformance import require
 from rlnas.testing.proxies import check_failure, check_settings
 
@@ -45,6 +46,8 @@ def check_device(device: Device, space: SearchSpace, num_samples: int = 3, *, se
     for result in results:
         _check_costs(result, names)
     require(len(device.measure([])) == 0, "measure of no architectures must give no results")
+    if isinstance(device, KnownCosts):
+        _check_known(device, space, architectures, results)
     reverse = device.measure(architectures[::-1])[::-1]
     for first, second in zip(results, reverse, strict=True):
         require(_exact(first) == _exact(second), f"exact costs must follow the architecture: {first} and {second}")
@@ -64,6 +67,31 @@ def _check_costs(result: Mapping[str, float] | Failure, names: Sequence[str]) ->
         low, high = result.get(f"{name}_low"), result.get(f"{name}_high")
         if low is not None and high is not None:
             require(0 < low <= result[name] <= high, f"{name}: {low} <= {result[name]} <= {high} must hold, above 0")
+
+
+def _check_known(
+    device: KnownCosts,
+    space: SearchSpace,
+    architectures: Sequence[Architecture],
+    results: Sequence[Mapping[str, float] | Failure],
+) -> None:
+    indices = np.array([architecture.indices for architecture in architectures], np.int64)
+    try:
+        known = device.known_costs(indices)
+    except SpaceError:
+        if type(space).blocks is SearchSpace.blocks:  # nothing can be known of a space that does not say
+            return
+        raise
+    for name, values in known.items():
+        require(values.shape == (len(indices),), f"known_costs gives {name} in shape {values.shape}, not one each")
+        for value, result in zip(values.tolist(), results, strict=True):
+            if isinstance(result, Failure):
+                continue
+            same = name in result and math.isclose(value, result[name], rel_tol=1e-6)
+            require(same, f"known_costs says {name}={value}, but measure says {result.get(name)}")
+    if isinstance(device, AdditiveCosts):
+        missing = sorted(set(device.fixed_costs) - set(known))
+        require(not missing, f"costs that add up are known before measuring, but known_costs lacks {missing}")
 
 
 def _exact(result: Mapping[str, float] | Failure) -> list[float | None] | str:

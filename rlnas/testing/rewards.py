@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 
-from rlnas.interfaces import Reward
+from rlnas.interfaces import AdaptiveReward, Reward
 from rlnas.space import FloatArray
 from rlnas.testing.conformance import require
 
@@ -44,6 +45,7 @@ def check_reward(reward: Reward, *, seed: int = 0) -> None:
     )
     _check_batch(reward, rewards, accuracy, cost, target)
     _check_monotone(reward, rewards, accuracy, cost, target)
+    _check_adaptation(reward, accuracy, cost, target)
 
 
 def _check_batch(
@@ -61,7 +63,26 @@ def _check_monotone(
     better = accuracy + (1.0 - accuracy) / 2
     require(bool((reward(better, cost, target) >= rewards).all()), "more accuracy at equal cost must not give less")
     if reward.cost is not None:
-        require(bool((reward(accuracy, 2 * cost, target) <= rewards).all()), "more cost must not give more")
+        counts = cost >= target if getattr(reward, "is_two_sided", False) else np.ones(len(cost), dtype=np.bool_)
+        more = reward(accuracy, 2 * cost, target)
+        require(bool((more <= rewards)[counts].all()), "more cost must not give more")
+
+
+def _check_adaptation(reward: Reward, accuracy: FloatArray, cost: FloatArray, target: FloatArray) -> None:
+    """Check that a reward's state is all that observing changes."""
+    if not isinstance(reward, AdaptiveReward):
+        return
+    first = json.loads(json.dumps(reward.state()))
+    before = reward(accuracy, cost, target)
+    reward.observe(accuracy, 2 * np.maximum(cost, target), target)
+    reward.observe(accuracy[:0], cost[:0], target[:0])
+    changed, after = json.loads(json.dumps(reward.state())), reward(accuracy, cost, target)
+    require(bool((after >= reward.failed).all()), "reward.failed must not be above a working candidate, also later on")
+    reward.restore(first)
+    require(np.array_equal(reward(accuracy, cost, target), before), "restore must bring back the rewards of `state`")
+    reward.restore(changed)
+    require(np.array_equal(reward(accuracy, cost, target), after), "restore must bring back the rewards of `state`")
+    reward.restore(first)
 
 
 __all__ = ["check_reward"]

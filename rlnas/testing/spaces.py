@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rlnas.errors import IllegalArchitectureError, RlnasError
 from rlnas.nets.counting import count_macs
 from rlnas.space import Architecture, IntArray, Kind, SearchSpace, TaskSpec
+from rlnas.testing.blocks import check_blocks, has_blocks
 from rlnas.testing.conformance import ConformanceError, require
 
 _SMALL_IMAGES = (TaskSpec("small images", (1, 8, 8), 10),)
@@ -49,8 +50,11 @@ def check_space(
     _check_references(space)
     _check_pickle(space, walks)
     for task in task_specs:
-        for architecture in [*architectures, *space.references().values()]:
+        members = [*architectures, *space.references().values()]
+        for architecture in members:
             _check_build(space, architecture, task)
+        if has_blocks(space, task):
+            check_blocks(space, members, task)
 
 
 def flop_counter_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:

@@ -21,7 +21,8 @@ class Status:
     Attributes:
         evaluations: Unique evaluations charged so far.
         fraction: Of the budget spent, in [0, 1].
-        best_reward: Of the best architecture so far; None before the first.
+        best_reward: Of the best architecture so far that keeps all limits; None before the first.
+        feasible: Share of the candidates that keep all limits, in [0, 1]; None where there are none to keep.
         front_size: Architectures on the Pareto front.
         failed: Candidates without a result.
         in_batch: Candidates finished and asked for in the batch that is running; None between batches.
@@ -31,6 +32,7 @@ class Status:
     evaluations: int = 0
     fraction: float = 0.0
     best_reward: float | None = None
+    feasible: float | None = None
     front_size: int = 0
     failed: int = 0
     in_batch: tuple[int, int] | None = None
@@ -90,6 +92,8 @@ def describe(status: Status, elapsed_seconds: float) -> str:
     if status.best_reward is not None:
         parts.append(f"best reward {status.best_reward:.4f}")
         parts.append(f"front {status.front_size}")
+    if status.feasible is not None:
+        parts.append(f"feasible {status.feasible:.0%}")
     if status.failed:
         parts.append(f"failed {status.failed}")
     if status.evaluations and elapsed_seconds > 0:

@@ -24,6 +24,9 @@ class SilentTracker:
     def log_front(self, name: str, cost: str, accuracy: str, rows: Sequence[tuple[float, float, str]]) -> None:
         """Record nothing."""
 
+    def log_summary(self, values: Mapping[str, Json]) -> None:
+        """Record nothing."""
+
     def log_files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Keep nothing."""
 

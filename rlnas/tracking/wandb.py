@@ -99,6 +99,10 @@ class WandbTracker:
         chart = wandb.plot.scatter(table, x=cost, y=accuracy, title=f"Pareto front: {accuracy} over {cost}")
         self._keep(f"chart {name}", lambda run: run.log({name: chart}))
 
+    def log_summary(self, values: Mapping[str, Json]) -> None:
+        """Record values in the summary of the W&B run."""
+        self._keep("the summary", lambda run: run.summary.update(dict(values)))
+
     def log_files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Keep files and folders as one artifact."""
         import wandb

@@ -15,12 +15,11 @@ from rlnas.commands.tabulate import check_options, expand
 from rlnas.composition import GIVEN
 
 CONF = configuration.config_dir()
-OPTIONS = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "recipe")
-)
+OTHERS = ("board", "experiment", "recipe")  # boards are read by device=roofline
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in OTHERS)
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
-REQUIRED = {"path": "some/file.npz"}
+REQUIRED = {"path": "some/file.npz", "profile": "some/file.json", "command": "true {model}", "name": "board"}
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,7 @@ def test_recipe_composes_and_every_key_has_an_effect(name: str) -> None:
 
 
 def test_every_group_is_built_and_every_built_group_exists() -> None:
-    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*configuration.GROUPS, "experiment", "recipe"}
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == {*configuration.GROUPS, *OTHERS}
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -44,6 +44,7 @@ def test_costs_are_those_of_a_count_by_hand() -> None:
         assert costs == {
             "num_params": 3 * 9 * width + width + width * 5 + 5,
             "macs": 64 * 3 * 9 * width + width * 5,
+            "peak_memory_bytes": 4 * (3 * 9 * width + width + width * 5 + 5 + 64 * width + max(3 * 64, width)),
         }
     assert failed == Failure("invalid", "nothing to build")
 

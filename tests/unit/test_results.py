@@ -13,6 +13,7 @@ import torch
 from rlnas import results
 from rlnas.errors import OutputError
 from rlnas.evaluation.history import History, Record, read_history
+from rlnas.front import front_of
 from rlnas.interfaces import Evaluation, Failure
 from rlnas.space import Architecture, TaskSpec
 from rlnas.spaces.cell201 import Cell201
@@ -65,12 +66,15 @@ def test_what_is_no_best_file_is_refused(tmp_path: Path, content: str, message: 
 
 def test_the_front_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / results.FRONT
-    results.write_front(path, [record()], fidelity="val_accuracy@2", cost_names=["latency_ms", "num_params", "macs"])
+    front = front_of([record()], ("accuracy", "latency_ms"), {"accuracy": 0.0, "latency_ms": 0.5})
+    results.write_front(path, front, fidelity="val_accuracy@2", cost_names=["latency_ms", "num_params", "macs"])
     [row] = results.read_front(path)
     assert float(row["latency_ms"]) == 0.1234567890123
     assert row["macs"] == ""
     assert row["architecture"] == "3 1 3 1 0 3"
     assert row["description"] == record().description
+    assert (row["feasible"], row["knee"]) == ("true", "true")
+    assert "beaten" not in row
     with pytest.raises(OutputError, match="run"):
         results.read_front(tmp_path / "missing.csv")
 

@@ -250,3 +250,20 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
     with pytest.raises(StoreError, match="another program"):
         Store(path)
     assert path.read_bytes() == before
+
+
+def test_what_is_known_at_once_is_put_at_once(store: Store, path: Path) -> None:
+    first, second, third, fourth = (Architecture((i, i)) for i in range(4))
+    store.put(ESTIMATES, second, Estimate(0.2, 1.0))
+    lasting, passing = Failure("diverged", "NaN loss"), Failure("timeout", "too slow")
+    kept = store.put_all(
+        ESTIMATES, [(first, Estimate(0.1, 1.0)), (second, Estimate(0.9, 9.0)), (third, lasting), (fourth, passing)]
+    )
+    assert kept == [Estimate(0.1, 1.0), Estimate(0.2, 1.0), lasting, passing]
+    with Store(path) as other:
+        assert other.get(ESTIMATES, [first, second, third, fourth]) == {
+            first: kept[0],
+            second: kept[1],
+            third: lasting,
+        }
+    assert store.put_all(ESTIMATES, []) == []

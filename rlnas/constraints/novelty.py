@@ -1,4 +1,4 @@
-"""Action masks beyond legality."""
+"""Nothing twice: masks what has been evaluated already."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlnas.interfaces import Evaluation
+from rlnas.interfaces import Constraint, Evaluation
 from rlnas.space import BoolArray, IntArray, SearchSpace
 
 
 class Novelty:
-    """Masks a candidate when every legal architecture behind it has been evaluated in this run.
+    """Masks a candidate when every architecture behind it that may be built has been evaluated in this run.
 
     An architecture counts as evaluated once it has been built and scored itself. Another one that computes the same
     function stays open: where the evaluator shares the evaluation (``evaluator.canonical=true``) playing it is free,
@@ -26,12 +26,15 @@ class Novelty:
 
     Args:
         space: What is built.
+        within: Constraints that must hold beside it: what they mask need not be evaluated for a prefix to be
+            exhausted. Their masks must not change during a run.
     """
 
     soft = True
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, within: Sequence[Constraint] = ()) -> None:
         self._space = space
+        self._within = tuple(within)
         self._closed: dict[tuple[int, ...], set[int]] = {}  # candidates by the prefix before them
         self._exhausted: set[tuple[int, ...]] = set()  # prefixes behind which nothing is open
 
@@ -56,7 +59,14 @@ class Novelty:
             prefix = indices[:t]
             closed = self._closed.setdefault(prefix, set())
             closed.add(indices[t])
-            [legal] = self._space.legal(np.asarray([prefix], dtype=np.int64).reshape(1, t))
-            if len(closed) < np.count_nonzero(legal):
+            if self._allowed(prefix) - closed:
                 return
             self._exhausted.add(prefix)
+
+    def _allowed(self, prefix: tuple[int, ...]) -> set[int]:
+        """Return the candidates that may follow a prefix, new or not."""
+        row = np.asarray([prefix], dtype=np.int64).reshape(1, len(prefix))
+        [allowed] = self._space.legal(row)
+        for constraint in self._within:
+            allowed = allowed & constraint.mask(row)[0]
+        return set(np.flatnonzero(allowed).tolist())

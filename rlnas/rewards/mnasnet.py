@@ -1,4 +1,4 @@
-"""From accuracy and cost to the one number that an agent maximises."""
+"""The rewards of MnasNet: a product of accuracy and a power of the cost."""
 
 from __future__ import annotations
 
@@ -6,47 +6,20 @@ import math
 
 import numpy as np
 
-from rlnas.errors import ConfigError, DeviceError
+from rlnas.errors import ConfigError
+from rlnas.rewards.checks import checked_accuracy, checked_cost, checked_failed, checked_ratio
 from rlnas.space import FloatArray
-
-
-class Accuracy:
-    """Accuracy alone; for spaces whose members all cost about the same, or with hard constraints.
-
-    Args:
-        failed: Reward of a failed candidate, <= 0.
-
-    Raises:
-        ConfigError: `failed` is above what a working candidate can get.
-    """
-
-    cost: str | None = None
-    target: float | None = None
-
-    def __init__(self, failed: float = 0.0) -> None:
-        self.failed = _checked_failed(failed)
-
-    def __call__(self, accuracy: FloatArray, cost: FloatArray, target: FloatArray) -> FloatArray:  # noqa: ARG002
-        """Return the accuracies as they are, shape (B,), float64, a copy."""
-        return _checked_accuracy(accuracy).copy()
 
 
 class _MnasNet:
     """``accuracy * (cost / target) ** w``: eq. 2 and 3 of MnasNet, w = `below` where cost <= target, else `above`."""
 
     def __init__(self, cost: str, target: float | None, *, below: float, above: float, failed: float) -> None:
-        if not cost.strip():
-            raise ConfigError("reward.cost must name a cost of the device, such as latency_ms or macs; it is empty")
-        if target is not None and not 0.0 < target < math.inf:
-            raise ConfigError(
-                f"reward.target must be a positive {cost}, or null for that of the space's reference network, "
-                f"got {target}"
-            )
+        self.cost = checked_cost(cost, target)
         if not -math.inf < above <= 0.0:
             raise ConfigError(f"reward.exponent must be at most 0 (a higher cost must not pay), got {above}")
-        self.cost = cost
         self.target = target
-        self.failed = _checked_failed(failed)
+        self.failed = checked_failed(failed)
         self._below = below
         self._above = above
 
@@ -62,17 +35,8 @@ class _MnasNet:
             ConfigError: An accuracy is no fraction, or a target is missing (NaN) or not positive.
             DeviceError: A cost is NaN, infinite or not positive.
         """
-        accuracy = _checked_accuracy(accuracy)
-        cost = np.asarray(cost, dtype=np.float64)
-        target = np.asarray(target, dtype=np.float64)
-        if not (np.isfinite(target) & (target > 0)).all():
-            raise ConfigError(
-                f"this reward needs a positive target for {self.cost}, got {target.tolist()}; set "
-                f"reward.target, or give the environment a range of targets"
-            )
-        if not (np.isfinite(cost) & (cost > 0)).all():
-            raise DeviceError(f"the device gave {self.cost} {cost.tolist()}; costs must be finite and above 0")
-        ratio = cost / target
+        accuracy = checked_accuracy(accuracy)
+        ratio = checked_ratio(self.cost, cost, target)
         rewards: FloatArray = accuracy * ratio ** np.where(ratio <= 1.0, self._below, self._above)
         return rewards
 
@@ -93,6 +57,8 @@ class MnasNetSoft(_MnasNet):
         Tan et al., "MnasNet: platform-aware neural architecture search for mobile", 2019, eq. 2-3,
         alpha = beta = -0.07.
     """
+
+    is_limit = False
 
     def __init__(
         self, cost: str = "latency_ms", target: float | None = None, exponent: float = -0.07, failed: float = 0.0
@@ -117,26 +83,9 @@ class MnasNetHard(_MnasNet):
         alpha = 0, beta = -1.
     """
 
+    is_limit = True
+
     def __init__(
         self, cost: str = "latency_ms", target: float | None = None, exponent: float = -1.0, failed: float = 0.0
     ) -> None:
         super().__init__(cost, target, below=0.0, above=exponent, failed=failed)
-
-
-def _checked_failed(failed: float) -> float:
-    if not -math.inf < failed <= 0.0:
-        raise ConfigError(
-            f"reward.failed must be finite and at most 0, the least that a working candidate gets, got {failed}"
-        )
-    return failed
-
-
-def _checked_accuracy(accuracy: FloatArray) -> FloatArray:
-    accuracy = np.asarray(accuracy, dtype=np.float64)
-    wrong = accuracy[~((accuracy >= 0.0) & (accuracy <= 1.0))]
-    if wrong.size:
-        raise ConfigError(
-            f"a reward takes accuracy as a fraction in [0, 1], got {wrong.flat[0]}; a proxy that gives percent must "
-            "divide by 100"
-        )
-    return accuracy

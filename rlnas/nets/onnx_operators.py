@@ -1,0 +1,157 @@
+"""What each operator of torch's core library is in ONNX, opset 20.
+
+Semantics: https://onnx.ai/onnx/operators/. An operator that is missing here, or is called in a way that is, raises
+`UnknownOperatorError`; then the slow exporter of torch takes over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlnas.nets.onnx_graph import Graph, Translate, input_of, ints, operand, require, scalar
+from rlnas.nets.onnx_layers import (
+    adaptive_avg_pool,
+    attention,
+    batch_norm,
+    clip,
+    convolution,
+    elu,
+    embedding,
+    gelu,
+    layer_norm,
+    leaky_relu,
+    pool,
+    silu,
+    softmax,
+)
+from rlnas.nets.onnx_shapes import concatenate, expand, filled, pad, reshape, select, shuffle, slice_, split, transpose
+from rlnas.nets.recording import Call, UnknownOperatorError, Value
+
+
+def translation(operator: str) -> Translate:
+    """Return how to translate an operator.
+
+    Raises:
+        UnknownOperatorError: It is not known.
+    """
+    if operator not in _TRANSLATIONS:
+        raise UnknownOperatorError(f"the operator {operator} is not known")
+    return _TRANSLATIONS[operator]
+
+
+def _simple(operator: str, *inputs: str, **attributes: Any) -> Translate:
+    """The same operator under another name; `inputs` are its tensors."""
+    names = inputs or ("self",)
+    return lambda graph, call: graph.node(operator, [input_of(graph, call, name) for name in names], **attributes)
+
+
+def _same(graph: Graph, call: Call) -> list[str]:
+    value = call.arguments["self"] if "self" in call.arguments else call.arguments["input"]
+    require(value.dtype == call.outputs[0].dtype, call)
+    return [graph.name(value)]
+
+
+def _binary(operator: str) -> Translate:
+    def translate(graph: Graph, call: Call) -> list[str]:
+        require(call.arguments.get("rounding_mode") is None, call)
+        other = operand(graph, call, "other")
+        alpha = call.arguments.get("alpha", 1)
+        if alpha != 1:
+            [other] = graph.node("Mul", [other, scalar(graph, alpha, call.outputs[0].dtype)])
+        return graph.node(operator, [operand(graph, call, "self"), other])
+
+    return translate
+
+
+def _reversed_sub(graph: Graph, call: Call) -> list[str]:
+    require(call.arguments["alpha"] == 1, call)
+    return graph.node("Sub", [operand(graph, call, "other"), operand(graph, call, "self")])
+
+
+def _power(graph: Graph, call: Call) -> list[str]:
+    exponent = call.arguments["exponent"]
+    require(not isinstance(exponent, Value), call)
+    return graph.node("Pow", [operand(graph, call, "self"), scalar(graph, exponent, call.outputs[0].dtype)])
+
+
+def _rsqrt(graph: Graph, call: Call) -> list[str]:
+    return graph.node("Reciprocal", graph.node("Sqrt", [input_of(graph, call, "self")]))
+
+
+def _reduce(operator: str) -> Translate:
+    def translate(graph: Graph, call: Call) -> list[str]:
+        of = call.arguments
+        require(of["self"].dtype == call.outputs[0].dtype, call)
+        axes = of.get("dim")
+        names = [] if axes is None or axes == [] else [ints(graph, axes if isinstance(axes, list) else [axes])]
+        return graph.node(operator, [input_of(graph, call, "self"), *names], keepdims=int(bool(of.get("keepdim"))))
+
+    return translate
+
+
+def _addmm(graph: Graph, call: Call) -> list[str]:
+    of = call.arguments
+    names = [input_of(graph, call, name) for name in ("mat1", "mat2", "self")]
+    return graph.node("Gemm", names, alpha=float(of["alpha"]), beta=float(of["beta"]))
+
+
+_TRANSLATIONS: dict[str, Translate] = {
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"), reshape),
+    **dict.fromkeys(("clone", "alias", "detach", "contiguous", "_to_copy", "lift_fresh"), _same),
+    **dict.fromkeys(("t", "transpose", "permute"), transpose),
+    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split"), split),
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), batch_norm),
+    "_adaptive_avg_pool2d": adaptive_avg_pool,
+    "_log_softmax": softmax("LogSoftmax"),
+    "_scaled_dot_product_flash_attention_for_cpu": attention,
+    "_softmax": softmax("Softmax"),
+    "abs": _simple("Abs"),
+    "add": _binary("Add"),
+    "addmm": _addmm,
+    "amax": _reduce("ReduceMax"),
+    "amin": _reduce("ReduceMin"),
+    "avg_pool1d": pool("AveragePool", 1),
+    "avg_pool2d": pool("AveragePool", 2),
+    "avg_pool3d": pool("AveragePool", 3),
+    "bmm": _simple("MatMul", "self", "mat2"),
+    "cat": concatenate,
+    "channel_shuffle": shuffle,
+    "clamp": clip("min", "max"),
+    "clamp_max": clip("", "max"),
+    "clamp_min": clip("min", ""),
+    "constant_pad_nd": pad,
+    "convolution": convolution,
+    "div": _binary("Div"),
+    "elu": elu,
+    "embedding": embedding,
+    "exp": _simple("Exp"),
+    "expand": expand,
+    "full_like": filled(None),
+    "gelu": gelu,
+    "hardsigmoid": _simple("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hardswish": _simple("HardSwish"),
+    "hardtanh": clip("min_val", "max_val"),
+    "leaky_relu": leaky_relu,
+    "log": _simple("Log"),
+    "max_pool2d_with_indices": pool("MaxPool", 2),
+    "max_pool3d_with_indices": pool("MaxPool", 3),
+    "mean": _reduce("ReduceMean"),
+    "mm": _simple("MatMul", "self", "mat2"),
+    "mul": _binary("Mul"),
+    "native_layer_norm": layer_norm,
+    "neg": _simple("Neg"),
+    "ones_like": filled(1.0),
+    "pow": _power,
+    "relu": _simple("Relu"),
+    "rsqrt": _rsqrt,
+    "rsub": _reversed_sub,
+    "select": select,
+    "sigmoid": _simple("Sigmoid"),
+    "silu": silu,
+    "slice": slice_,
+    "sqrt": _simple("Sqrt"),
+    "sub": _binary("Sub"),
+    "sum": _reduce("ReduceSum"),
+    "tanh": _simple("Tanh"),
+    "zeros_like": filled(0.0),
+}
