@@ -139,5 +139,5 @@ def test_a_device_that_knows_its_costs_is_not_profiled(rlnas: Run, cell_table: P
 def test_help_names_the_groups(rlnas: Run) -> None:
     shown = rlnas("profile", "--help")
     assert shown.exit_code == 0
-    assert "rlnas profile device=onnxruntime space=chain" in shown.stdout
+    assert "rlnas profile device=onnxruntime space=cell201" in shown.stdout
     assert "rlnas profile" in rlnas("--help").stdout
