@@ -42,6 +42,8 @@ class Evolution:
         ConfigError: A setting is out of range.
     """
 
+    resumes_exactly = True
+
     def __init__(
         self,
         space: SearchSpace,

@@ -42,6 +42,8 @@ class LocalSearch:
         ConfigError: A setting is out of range.
     """
 
+    resumes_exactly = True
+
     def __init__(
         self, space: SearchSpace, seed: int = 0, *, num_initial: int = 10, batch_size: int = 2, growth: float = 1.5
     ) -> None:

@@ -49,6 +49,8 @@ class NSGA2:
         MissingExtraError: pymoo is not installed.
     """
 
+    resumes_exactly = True
+
     def __init__(
         self,
         space: SearchSpace,

@@ -125,6 +125,11 @@ class PPO:
             },
         )
 
+    @property
+    def resumes_exactly(self) -> bool:
+        """See `StableBaselines3.resumes_exactly`."""
+        return self._agent.resumes_exactly
+
     def learn(self, env: Environment, ledger: Budget, callback: Callback) -> None:
         """Play and update until ``ledger.exhausted``; for the metrics see `StableBaselines3.learn`."""
         self._agent.learn(env, ledger, callback)

@@ -22,6 +22,8 @@ class RandomAgent:
         seed: Decides all its choices, >= 0.
     """
 
+    resumes_exactly = True
+
     def __init__(self, seed: int = 0) -> None:
         self._seed = require_seed(seed)
         self._rng = np.random.default_rng(np.random.SeedSequence(self._seed))

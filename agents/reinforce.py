@@ -55,6 +55,8 @@ class Reinforce:
         ConfigError: A setting is out of range, or without effect.
     """
 
+    resumes_exactly = True
+
     def __init__(
         self,
         space: SearchSpace,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +11,11 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.checkpoint import read_json, require_range, require_same, require_seed
 from agents.randomness import GlobalRandomness
 from agents.rollout import Choose, Environment, Observations, propose, space_of
+from agents.sb3_algorithms import algorithm_class, checked_kwargs, episode_settings, knows_masks, on_ledger
 from agents.sb3_callback import LedgerCallback
 from agents.sb3_env import StableBaselinesVecEnv
 from agents.sb3_features import Features, drop_shared_bias, policy_kwargs
@@ -30,11 +27,6 @@ from rlnas.interfaces import Budget, Callback
 from rlnas.space import BoolArray, IntArray, SearchSpace
 
 _WEIGHTS, _STATE = "sb3.pt", "sb3.json"
-_RESERVED = {"policy", "env", "seed", "verbose", "tensorboard_log", "_init_setup_model", "self"}
-UNMASKED_GAMMA = 0.9
-"""A discount by which an illegal action costs less the later it comes: without one, all episodes that end so earn the
-same, and nothing teaches an algorithm without masks to get further."""
-
 _FOREVER = 10**15  # the ledger ends learning, never the count of steps
 
 
@@ -81,8 +73,8 @@ class StableBaselines3:
         guide: Guide | None = None,
     ) -> None:
         self._algorithm = algorithm
-        self._class = _algorithm_class(algorithm)
-        self._kwargs = _checked_kwargs(algorithm, self._class, kwargs or {})
+        self._class = algorithm_class(algorithm)
+        self._kwargs = checked_kwargs(algorithm, self._class, kwargs or {})
         if episodes_per_update is not None:
             require_range(algorithm, "episodes_per_update", episodes_per_update, 1, float("inf"))
         require_range(algorithm, "seed", seed, 0, 2**32 - 1)
@@ -95,7 +87,14 @@ class StableBaselines3:
         self._guide = guide
         self._random = GlobalRandomness(self._seed)
         self._restored: dict[str, Any] | None = None
+        self._adapter: StableBaselinesVecEnv | None = None  # while it learns
+        self._course: dict[str, Any] | None = None  # where the episodes stood when it was saved
         self.model: BaseAlgorithm | None = None
+
+    @property
+    def resumes_exactly(self) -> bool:
+        """Whether learning goes on just as it would have: the environment must let its half-built episodes be saved."""
+        return self._adapter is None or self._adapter.can_be_saved
 
     def learn(self, env: Environment, ledger: Budget, callback: Callback) -> None:
         """Let the algorithm learn until ``ledger.exhausted``; the callback is called after each rollout.
@@ -118,8 +117,20 @@ class StableBaselines3:
         with self._random.inside():
             _attach(self.model, adapter, ledger)
             adapter.seed(self._derived_seed(self.model))
+            self._go_on(self.model, adapter)
             forward = LedgerCallback(adapter, ledger, callback, self._space.num_choices, self._random.outside)
-            self.model.learn(_FOREVER, forward, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+            self._adapter = adapter
+            try:
+                self.model.learn(_FOREVER, forward, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+            finally:
+                self._adapter = None
+
+    def _go_on(self, model: BaseAlgorithm, adapter: StableBaselinesVecEnv) -> None:
+        """Take up the episodes in which it was saved, if it was in the midst of any."""
+        course, self._course = self._course, None
+        if course is not None:
+            model._last_obs = adapter.restore(course["episodes"])
+            model._last_episode_starts = np.array(course["starts"], dtype=np.bool_)
 
     def propose(self, env: Environment, num_architectures: int, *, deterministic: bool = False) -> IntArray:
         """Return architectures of the present policy, shape (num_architectures, D); learning is not disturbed.
@@ -145,11 +156,18 @@ class StableBaselines3:
         state["guide"] = None if self._guide is None else self._guide.state()
         found = self._restored if self.model is None else model_state(self.model)
         state["counters"] = None if found is None else found["counters"]
+        state["course"] = self._present_course()
         (folder / _STATE).write_text(json.dumps(state))
         torch.save({} if found is None else found["tensors"], folder / _WEIGHTS)
 
+    def _present_course(self) -> dict[str, Any] | None:
+        if self._adapter is None or self.model is None or not self._adapter.can_be_saved:
+            return None
+        starts = self.model._last_episode_starts
+        return {"episodes": self._adapter.state(), "starts": None if starts is None else starts.tolist()}
+
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote; learning goes on from a new episode.
+        """Restore what `save` wrote; where that was after an update, learning goes on in the midst of its episodes.
 
         Raises:
             ConfigError: There is no checkpoint, or it is of another space, algorithm or policy.
@@ -159,6 +177,7 @@ class StableBaselines3:
             require_same(folder / _STATE, name, state[name], value)
         tensors = torch.load(folder / _WEIGHTS, weights_only=True, map_location="cpu")
         self._random.restore(state["random"])
+        self._course = state["course"]
         if self._scale is not None:
             self._scale.restore(state["scale"])
         if self._guide is not None:
@@ -183,7 +202,7 @@ class StableBaselines3:
 
     def _build(self, adapter: StableBaselinesVecEnv, *, learns: bool) -> BaseAlgorithm:
         """Make the model; what it draws from the global generators is ours, and the same each time."""
-        settings = _episode_settings(
+        settings = episode_settings(
             self._class, self._space.num_choices, adapter.num_envs, self._episodes_per_update or adapter.num_envs
         )
         settings |= {"device": "cpu", **self._kwargs}
@@ -191,7 +210,7 @@ class StableBaselines3:
         before = self._random.state()
         try:
             with self._random.inside():
-                model: BaseAlgorithm = _on_ledger(self._class)(
+                model: BaseAlgorithm = on_ledger(self._class)(
                     "MlpPolicy", adapter, seed=self._seed, verbose=0, **settings
                 )
         except (TypeError, ValueError, AssertionError) as error:
@@ -208,69 +227,6 @@ class StableBaselines3:
         return model
 
 
-def _algorithm_class(path: str) -> type[BaseAlgorithm]:
-    module, _, name = path.rpartition(".")
-    hint = "give the class path of a Stable-Baselines3 algorithm, such as stable_baselines3.PPO"
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ConfigError(f"agent.algorithm={path!r} cannot be imported; {hint}") from None
-    if not inspect.isclass(found) or not issubclass(found, BaseAlgorithm) or inspect.isabstract(found):
-        raise ConfigError(f"agent.algorithm={path!r} is no algorithm of Stable-Baselines3; {hint}")
-    return found
-
-
-def _checked_kwargs(path: str, algorithm: type[BaseAlgorithm], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    known = set(inspect.signature(algorithm.__init__).parameters) - _RESERVED
-    for name in kwargs:
-        if name not in known:
-            raise ConfigError(
-                f"agent.kwargs.{name} is no setting of {path} (or one that this agent sets itself); "
-                f"it takes {', '.join(sorted(known))}"
-            )
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in kwargs.items()}
-
-
-def _episode_settings(
-    algorithm: type[BaseAlgorithm], num_choices: int, num_envs: int, num_episodes: int
-) -> dict[str, Any]:
-    """Return the constructor's settings that follow from an episode's length."""
-    steps = num_choices * -(-num_episodes // num_envs)
-    settings: dict[str, Any] = {"gamma": 1.0 if _knows_masks(algorithm) else UNMASKED_GAMMA, "gae_lambda": 1.0}
-    if issubclass(algorithm, OnPolicyAlgorithm):
-        settings |= {"n_steps": steps, "batch_size": steps * num_envs}
-    if issubclass(algorithm, OffPolicyAlgorithm):
-        settings |= {"train_freq": steps, "learning_starts": steps * num_envs, "gradient_steps": steps}
-    known = inspect.signature(algorithm.__init__).parameters
-    return {name: value for name, value in settings.items() if name in known}
-
-
-def _knows_masks(algorithm: type[BaseAlgorithm]) -> bool:
-    return "action_masks" in inspect.signature(algorithm.predict).parameters
-
-
-def _on_ledger(algorithm: type[BaseAlgorithm]) -> type[Any]:
-    """Return a subclass whose schedules follow the ledger, and that heeds a guide."""
-
-    class OnLedger(algorithm):  # type: ignore[misc, valid-type]
-        budget: Budget | None = None
-        guide: Guide | None = None
-
-        def train(self, *args: Any, **kwargs: Any) -> None:
-            if self.guide is not None and self.guide.is_random(self.budget):
-                return
-            super().train(*args, **kwargs)
-            if self.guide is not None:
-                for name, value in self.guide.improve(self).items():
-                    self.logger.record(name, value)
-
-        def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:  # noqa: ARG002
-            if self.budget is not None:
-                self._current_progress_remaining = 1.0 - self.budget.fraction_spent
-
-    return OnLedger
-
-
 def _attach(model: BaseAlgorithm, adapter: StableBaselinesVecEnv, ledger: Budget) -> None:
     action_space = model.action_space  # keeps the state of its generator
     try:
@@ -282,7 +238,7 @@ def _attach(model: BaseAlgorithm, adapter: StableBaselinesVecEnv, ledger: Budget
 
 
 def _chooser(model: BaseAlgorithm, rng: np.random.Generator, *, deterministic: bool) -> Choose:
-    takes_masks = _knows_masks(type(model))
+    takes_masks = knows_masks(type(model))
 
     def choose(observations: Observations, masks: BoolArray) -> IntArray:
         given: dict[str, Any] = {"action_masks": masks} if takes_masks else {}

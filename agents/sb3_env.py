@@ -17,6 +17,8 @@ from agents.scaling import Scale
 from rlnas.errors import ConfigError
 from rlnas.space import BoolArray, FloatArray, IntArray
 
+_PLAYED = ("steps", "lengths", "observations")
+
 
 class StableBaselinesVecEnv(VecEnv):
     """Shows one batched environment as SB3's list of environments, without unbatching its steps.
@@ -91,6 +93,25 @@ class StableBaselinesVecEnv(VecEnv):
             rewards = rewards.copy()
             rewards[terminated] = self._scale.standardise(rewards[terminated])
         return rewards
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether the environment gives away where its episodes stand, and takes it back."""
+        return all(callable(getattr(self._env.unwrapped, name, None)) for name in ("state", "restore"))
+
+    def state(self) -> dict[str, Any]:
+        """Return where the episodes stand, and what was played of them, as JSON values."""
+        played = {name: getattr(self, f"_{name}").tolist() for name in _PLAYED}
+        return {"env": self._env.unwrapped.state(), **played}  # type: ignore[attr-defined]
+
+    def restore(self, state: dict[str, Any]) -> Observations:
+        """Go on with the episodes of `state`, in place of a reset; return the present observations."""
+        self._env.unwrapped.restore(state["env"])  # type: ignore[attr-defined]
+        for name in _PLAYED:
+            getattr(self, f"_{name}")[:] = state[name]
+        self._reset_seeds()
+        present: Observations = self._observations[np.arange(self.num_envs), self._lengths].astype(np.float32)
+        return present
 
     def close(self) -> None:
         """Do nothing: whoever made the environment closes it."""

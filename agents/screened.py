@@ -60,6 +60,8 @@ class Screened:
         ConfigError: A setting is out of range, or without effect.
     """
 
+    resumes_exactly = True
+
     def __init__(
         self,
         space: SearchSpace,

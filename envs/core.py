@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,9 +15,12 @@ from envs.targets import Targets
 from rlnas.errors import ConfigError, SearchError, SpaceError
 from rlnas.interfaces import Constraint, EvaluationObserver, Reward
 from rlnas.rewards import Accuracy
-from rlnas.space import BoolArray, FloatArray, IntArray, SearchSpace
+from rlnas.space import BoolArray, FloatArray, IntArray, Json, SearchSpace
 
 Observations: TypeAlias = NDArray[np.float32]
+
+
+_STATE = ("indices", "positions", "targets", "over", "observations")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +149,28 @@ class ConstructionCore:
         self._observations[rows, self._position_at] = 1.0
         if self.targets.context is not None:
             self._observations[rows, self._context_at] = self.targets.normalised(targets)
+        self._masks = None
+
+    def state(self) -> dict[str, Json]:
+        """Return the half-built architectures as JSON values, for `restore`."""
+        return {name: getattr(self, f"_{name}").tolist() for name in _STATE} | {"num_invalid": self.num_invalid}
+
+    def restore(self, state: Mapping[str, Json]) -> None:
+        """Go on with the half-built architectures of `state`, in a core made by the same arguments.
+
+        Raises:
+            ConfigError: They are of another number of environments, or of another space.
+        """
+        for name in _STATE:
+            present = getattr(self, f"_{name}")
+            saved = np.asarray(state[name], dtype=present.dtype)
+            if saved.shape != present.shape:
+                raise ConfigError(
+                    f"the saved {name} have the shape {saved.shape}, this environment's {present.shape}; go on with "
+                    "the same space and env.num_envs"
+                )
+            setattr(self, f"_{name}", saved)
+        self.num_invalid = int(state["num_invalid"])
         self._masks = None
 
     def masks(self) -> BoolArray:

@@ -18,7 +18,7 @@ from envs.rendering import RENDER_MODES, checked_mode, draw
 from envs.scoring import BatchEvaluator, Observer
 from rlnas.errors import ConfigError
 from rlnas.interfaces import Constraint, Reward
-from rlnas.space import BoolArray, FloatArray, IntArray, SearchSpace
+from rlnas.space import BoolArray, FloatArray, IntArray, Json, SearchSpace
 
 Observations: TypeAlias = NDArray[np.float32]
 Seeds: TypeAlias = int | Sequence[int | None] | None
@@ -152,6 +152,24 @@ class ArchitectureVectorEnv(VectorEnv[Observations, IntArray, NDArray[Any]]):
             self._begin(outcome.over)
         infos.update(self._mask_info())
         return self._core.observe(), outcome.rewards, outcome.terminated, outcome.truncated, infos
+
+    def state(self) -> dict[str, Json]:
+        """Return where all episodes stand, and the generators of their targets, as JSON values."""
+        generators = [None if one is None else one.bit_generator.state for one in self._generators]
+        return {"core": self._core.state(), "generators": generators, "started": self._started}
+
+    def restore(self, state: Mapping[str, Json]) -> None:
+        """Go on with the episodes of `state` in place of a `reset`, in an environment made by the same arguments.
+
+        Raises:
+            ConfigError: They are of another space, or of another number of environments.
+        """
+        self._core.restore(state["core"])
+        for i, saved in enumerate(state["generators"]):
+            self._generators[i] = None if saved is None else np.random.default_rng()
+            if saved is not None:
+                self._generator(i).bit_generator.state = saved
+        self._started = bool(state["started"])
 
     def render(self) -> tuple[Any, ...] | None:
         """Return for each environment its architecture so far and the choice now due, as text or as an image."""

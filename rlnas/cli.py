@@ -24,8 +24,10 @@ from rich.console import Console
 import rlnas
 from rlnas import config as configuration
 from rlnas import results, summary
-from rlnas.composition import compose, compose_profile, compose_space, compose_table
-from rlnas.errors import ConfigError, RlnasError
+from rlnas.command_composition import compose_profile, compose_space, compose_table
+from rlnas.composition import compose
+from rlnas.errors import ConfigError, RlnasError, SearchError
+from rlnas.findings import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,13 @@ USAGE = """\
 rlnas: reinforcement-learning neural architecture search
 
   rlnas train [GROUP=OPTION | KEY=VALUE]...   search; `rlnas train --help` lists groups and keys
+  rlnas resume RUN [KEY=VALUE]...             go on with a run that was killed; `rlnas resume --help`
   rlnas compare KEY=A,B...                    several ways of searching on one budget; `rlnas compare --help`
   rlnas show RUN                              the front and the best network of a run folder
   rlnas table import | show | check           tables of architectures: searches that cost seconds
   rlnas tabulate [GROUP=OPTION | KEY=VALUE].. a whole space into a table; `rlnas tabulate --help`
   rlnas profile [GROUP=OPTION | KEY=VALUE]... the latency of a space on your device; `rlnas profile --help`
+  rlnas store list | check | merge | export.. the store of all evaluations; `rlnas store --help`
   rlnas --version
 """
 
@@ -52,28 +56,22 @@ def main(arguments: Sequence[str], started: float) -> int:
         started: ``time.perf_counter()`` at the start of the process.
     """
     command, rest = (arguments or ["--help"])[0], list(arguments[1:])
+    timed = {"train": train, "resume": resume}
+    commands = {one.__name__: one for one in (compare, show, table, tabulate, profile, store)}
     if command in ("-h", "--help", "help"):
         return _say(USAGE)
     if command == "--version":
         return _say(f"rlnas {rlnas.__version__}\n")
     try:
-        if command == "train":
-            return train(rest, started)
-        if command == "compare":
-            return compare(rest)
-        if command == "show":
-            return show(rest)
-        if command == "table":
-            return table(rest)
-        if command == "tabulate":
-            return tabulate(rest)
-        if command == "profile":
-            return profile(rest)
+        if command in timed:
+            return timed[command](rest, started)
+        if command in commands:
+            return commands[command](rest)
         return _fail(f"there is no command {command!r}\n\n{USAGE}")
     except SystemExit as end:  # argparse has said what there is to say
         return int(end.code or 0)
     except KeyboardInterrupt:
-        return _fail("interrupted before the search began; nothing was evaluated", INTERRUPTED)
+        return _fail("interrupted before the search began; nothing new was evaluated", INTERRUPTED)
     except Exception as error:
         if os.environ.get("RLNAS_DEBUG"):
             raise
@@ -82,19 +80,41 @@ def main(arguments: Sequence[str], started: float) -> int:
 
 def train(arguments: Sequence[str], started: float) -> int:
     """Search as the configuration says; Hydra reads the arguments and makes the run folder."""
-    configuration.check_import_names()
-    configuration.register_schema()
-    sys.path.append(str(Path.cwd()))  # for parts of the user's own; last, so that it hides nothing
-    sys.argv = ["rlnas train", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to `main`, which prints them its own way
+    _prepare(["rlnas train", *arguments])
     exit_codes: list[int] = []
+    process = os.getpid()
 
     def job(config: DictConfig) -> None:
-        exit_codes.append(_run(config, started if not exit_codes else time.perf_counter()))
+        is_here = os.getpid() == process  # a launcher of Hydra may run it elsewhere, on a copy of `exit_codes`
+        exit_codes.append(_run(config, started if is_here and not exit_codes else time.perf_counter()))
+        if exit_codes[-1] and not is_here:
+            raise SearchError("a run of the sweep has not done all that was asked for; its log.txt says what")
 
     with _terminated_like_interrupted():
         hydra.main(version_base="1.3", config_path=str(configuration.config_dir()), config_name="config")(job)()
     return max(exit_codes, default=0)
+
+
+def resume(arguments: Sequence[str], started: float) -> int:
+    """Go on with a run that was killed or interrupted, or is to have a larger budget."""
+    from rlnas.changes import changed_config
+    from rlnas.commands import resume as resuming
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _say(resuming.USAGE)
+    request = resuming.Request.of(arguments)
+    _prepare()
+
+    def search(config: DictConfig, folder: Path, overrides: Sequence[str]) -> Outcome:
+        one = compose(config, folder, overrides, started)
+        torch.set_num_threads(1)
+        return one.run()
+
+    with _terminated_like_interrupted():
+        outcome = resuming.run(request, changed_config, search)
+    if isinstance(outcome, str):
+        return _say(f"{outcome}\n")
+    return _told(outcome, request.folder)
 
 
 def compare(arguments: Sequence[str]) -> int:
@@ -103,10 +123,7 @@ def compare(arguments: Sequence[str]) -> int:
 
     if not arguments or {"-h", "--help"} & set(arguments):
         return _say(comparing.USAGE)
-    configuration.check_import_names()
-    configuration.register_schema()
-    sys.path.append(str(Path.cwd()))  # as for `train`
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _prepare()
     with _terminated_like_interrupted():
         return comparing.run(arguments, compose, _console())
 
@@ -138,6 +155,13 @@ def profile(arguments: Sequence[str]) -> int:
     return _with_hydra("profile", arguments, _profile, "what was measured is kept")
 
 
+def store(arguments: Sequence[str]) -> int:
+    """List, check, merge, export or compact stores of evaluations."""
+    from rlnas.commands.store import run
+
+    return run(arguments, _console())
+
+
 def _with_hydra(command: str, arguments: Sequence[str], work: Callable[[DictConfig], int], kept: str) -> int:
     """Do the work of a command that has a primary configuration of its own.
 
@@ -147,11 +171,7 @@ def _with_hydra(command: str, arguments: Sequence[str], work: Callable[[DictConf
         work: Gets the configuration and returns the exit code.
         kept: What an interruption leaves.
     """
-    configuration.check_import_names()
-    configuration.register_schema()
-    sys.path.append(str(Path.cwd()))  # as for `train`
-    sys.argv = [f"rlnas {command}", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _prepare([f"rlnas {command}", *arguments])
     exit_codes: list[int] = []
 
     def job(config: DictConfig) -> None:
@@ -204,13 +224,30 @@ def _run(config: DictConfig, started: float) -> int:
         results.discard(folder)
         raise
     torch.set_num_threads(1)  # controllers are tiny: a second thread only slows them and disturbs measurements
-    outcome = search.run()
-    summary.print_outcome(outcome, folder, _console())
+    with results.held(folder):
+        outcome = search.run()
+    exit_code = _told(outcome, folder)
     if outcome.interrupted and multirun:
         raise KeyboardInterrupt  # the user means the whole sweep
+    return exit_code
+
+
+def _told(outcome: Outcome, folder: Path) -> int:
+    """Print what a run found and return the exit code."""
+    summary.print_outcome(outcome, folder, _console())
     if outcome.interrupted:
         return INTERRUPTED
     return BAD_INPUT if outcome.problem is not None else 0  # something that was asked for has not come about
+
+
+def _prepare(arguments: Sequence[str] | None = None) -> None:
+    """Make configurations, and parts of the user's own, known; `arguments` are what Hydra reads by itself."""
+    configuration.check_import_names()
+    configuration.register_schema()
+    sys.path.append(str(Path.cwd()))  # for parts of the user's own; last, so that it hides nothing
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to `main`, which prints them its own way
+    if arguments is not None:
+        sys.argv = list(arguments)
 
 
 @contextmanager

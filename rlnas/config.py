@@ -1,4 +1,4 @@
-"""The configuration: where it lives, its typed schema, and the checks that come before any compute."""
+"""The configuration: where it lives, and the checks that come before any compute."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import difflib
 import importlib.metadata
 import importlib.util
 import inspect
-import itertools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import hydra.utils
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from rlnas.errors import ConfigError
 from rlnas.locations import config_dir as config_dir
+from rlnas.schema import RunConfig as RunConfig
+from rlnas.schema import free_folder as free_folder
+from rlnas.schema import register_schema as register_schema
 from rlnas.space import Json
 
 GROUPS = ("space", "dataset", "proxy", "device", "reward", "constraint", "env", "agent", "executor", "tracker")
@@ -28,121 +27,6 @@ GROUPS = ("space", "dataset", "proxy", "device", "reward", "constraint", "env", 
 
 _OPTIONAL = ("dataset", "device", "constraint")
 _PACKAGES = ("envs", "agents")
-
-
-@dataclass
-class BudgetConfig:
-    """What a run may spend; the first limit reached ends it."""
-
-    evaluations: int | None = None
-    seconds: float | None = None
-    proposals: int | None = None
-
-
-@dataclass
-class StoreConfig:
-    """Where finished evaluations are kept for all runs; null keeps none."""
-
-    path: str | None = None
-
-
-@dataclass
-class EvaluatorConfig:
-    """How architectures become evaluations."""
-
-    canonical: bool = True
-
-
-@dataclass
-class RunConfig:
-    """One run. The groups hold a ``_target_`` and its arguments, checked against its signature."""
-
-    seed: int = 0
-    objectives: list[str] | None = None
-    hypervolume_reference: Any = None  # by objective; OmegaConf cannot override a typed dict that is null
-    remeasure: bool = False
-    remeasure_most: int | None = None
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    promotion: Any = None
-    store: StoreConfig = field(default_factory=StoreConfig)
-    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
-    space: Any = None
-    dataset: Any = None
-    proxy: Any = None
-    device: Any = None
-    reward: Any = None
-    constraint: Any = None
-    env: Any = None
-    agent: Any = None
-    executor: Any = None
-    tracker: Any = None
-
-
-@dataclass
-class TabulateStoreConfig:
-    """Where finished trainings are kept; a table cannot do without."""
-
-    path: str = "outputs/store.sqlite"
-
-
-@dataclass
-class TabulateOptions:
-    """Which architectures a table holds, and how it is made."""
-
-    sample: int | None = None
-    sampling_seed: int = 0
-    test: bool = True
-    batch_size: int = 100
-
-
-@dataclass
-class TabulateConfig:
-    """One table. Only the groups that it is made from: any other override is refused by Hydra."""
-
-    store: TabulateStoreConfig = field(default_factory=TabulateStoreConfig)
-    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
-    tabulate: TabulateOptions = field(default_factory=TabulateOptions)
-    space: Any = None
-    dataset: Any = None
-    proxy: Any = None
-    device: Any = None
-    executor: Any = None
-
-
-@dataclass
-class ProfileOptions:
-    """How a latency model is made, and where it is written."""
-
-    path: str = "outputs/profiles/profile.json"
-    networks: int = 30
-    visits: int = 2
-    confidence: float = 0.9
-    seed: int = 0
-
-
-@dataclass
-class ProfileConfig:
-    """One latency model. Only the groups that it is made from: any other override is refused by Hydra."""
-
-    profile: ProfileOptions = field(default_factory=ProfileOptions)
-    space: Any = None
-    dataset: Any = None
-    device: Any = None
-
-
-def register_schema() -> None:
-    """Make the schemas known to Hydra, each the first default of a file of ``conf``."""
-    ConfigStore.instance().store(name="schema", node=RunConfig)
-    ConfigStore.instance().store(name="tabulate_schema", node=TabulateConfig)
-    ConfigStore.instance().store(name="profile_schema", node=ProfileConfig)
-    OmegaConf.register_new_resolver("free_folder", free_folder, use_cache=True, replace=True)
-
-
-def free_folder(path: str) -> str:
-    """Return the path, or with -2, -3, ... the first that no run has taken."""
-    taken = itertools.takewhile(os.path.exists, itertools.chain([path], (f"{path}-{n}" for n in itertools.count(2))))
-    count = sum(1 for _ in taken)
-    return path if count == 0 else f"{path}-{count + 1}"
 
 
 def check_import_names() -> None:
@@ -179,6 +63,8 @@ def check_config(config: DictConfig, overrides: Sequence[str], given: Mapping[st
     """
     if config.get("seed", 0) < 0:
         raise ConfigError(f"seed={config.seed} is negative; give 0 or more")
+    if "checkpoint" in config and not config.checkpoint.seconds >= 0:
+        raise ConfigError(f"checkpoint.seconds={config.checkpoint.seconds}: give 0 (after every update) or more")
     if config.get("remeasure_most") is not None and config.remeasure_most < 1:
         raise ConfigError(f"remeasure_most={config.remeasure_most}: give 1 or more, or null for the whole front")
     for group in (name for name in GROUPS if name in config):

@@ -283,7 +283,12 @@ Callback: TypeAlias = Callable[[Mapping[str, float]], None]
 
 @runtime_checkable
 class Agent(Protocol):
-    """Learns to build good architectures by playing episodes."""
+    """Learns to build good architectures by playing episodes.
+
+    An agent may have the attribute ``resumes_exactly``: True where `learn`, called after `load`, goes on just as it
+    would have gone on after the callback in which `save` was called. A run that was killed then goes on from its last
+    checkpoint. Without it (False) the run is played again from its seed, on the evaluations that are there already.
+    """
 
     def learn(self, env: VectorEnv[Any, Any, Any], ledger: Budget, callback: Callback) -> None:
         """Play and learn until ``ledger.exhausted``; calls `callback` at least once in each update.

@@ -84,6 +84,12 @@ class Recorder:
                 self._note(record)
         self._progress.show(self._status())
 
+    def restore(self, records: Sequence[Record]) -> None:
+        """Take over what the run has recorded before; history and tracker have it."""
+        for record in records:
+            self._records[record.evaluation.architecture] = record
+            self._take(record)
+
     def log_policy(self, metrics: Mapping[str, float]) -> None:
         """Record an agent's own scalars at the present step."""
         self._tracker.log(metrics, len(self._records))
@@ -139,13 +145,17 @@ class Recorder:
         return record
 
     def _note(self, record: Record) -> None:
+        self._take(record)
+        self._tracker.log(self._metrics(record), record.step)
+
+    def _take(self, record: Record) -> None:
+        """Count a record, and take it into front and best where it belongs there."""
         evaluation = record.evaluation
         self._failed += not evaluation.ok
         if self._corner is None:
             self._corner = self._worst([evaluation])
         if evaluation.ok:
             self._judge(record)
-        self._tracker.log(self._metrics(record), record.step)
 
     def _judge(self, record: Record) -> None:
         """Take a working candidate into the front, and for the best where it is."""

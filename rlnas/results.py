@@ -8,7 +8,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def claim(folder: Path) -> None:
     try:
         (folder / HISTORY).touch(exist_ok=False)
     except FileExistsError:
-        raise OutputError(f"{folder} holds a run already; {advice}") from None
+        raise OutputError(f"{folder} holds a run already; go on with rlnas resume {folder}, or {advice}") from None
     except OSError as error:
         raise OutputError(f"{folder} cannot be written ({error.strerror or error}); {advice}") from error
     free = shutil.disk_usage(folder).free
@@ -70,6 +71,31 @@ def claim(folder: Path) -> None:
             f"the disk of {folder} has {free / 2**20:.1f} MiB left, and a run needs at least "
             f"{_MIN_FREE_BYTES / 2**20:.0f}; make room or {advice}"
         )
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a run folder for this process; the end of the process, however it comes, lets it go.
+
+    Raises:
+        OutputError: Another process is at work in it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: there, two processes in one folder are the user's to avoid
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(f"another process is at work in {folder}; wait for it, or end it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def discard(folder: Path) -> None:

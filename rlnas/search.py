@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from gymnasium.vector import VectorEnv
 
+from rlnas.continuation import Continuation
 from rlnas.errors import RlnasError, SearchError
 from rlnas.evaluation import Evaluator
 from rlnas.evaluation.history import History, Record
 from rlnas.findings import Asked, Findings, Outcome, Scribe, save_agent
-from rlnas.interfaces import Agent, Device, Evaluation, Reward, Tracker
+from rlnas.interfaces import Agent, Device, Evaluation, Reward
 from rlnas.promotion import PROMOTED, PROMOTIONS, Promoter
 from rlnas.recorder import Recorder
 from rlnas.remeasurement import remeasure
@@ -61,7 +62,7 @@ class Search:
         reward: What the agent maximises.
         agent: Learns.
         make_env: Makes the environment, see `MakeEnv`.
-        tracker: Records for people.
+        continuation: Takes the run up where it was cut off; has the tracker.
         resources: Closed at the end: workers, the store.
         folder: The run folder; exists.
         config: The resolved configuration.
@@ -77,7 +78,7 @@ class Search:
         reward: Reward,
         agent: Agent,
         make_env: MakeEnv,
-        tracker: Tracker,
+        continuation: Continuation,
         *,
         resources: ExitStack,
         folder: Path,
@@ -92,7 +93,8 @@ class Search:
         self._agent = agent
         self._make_env = make_env
         self._resources = resources
-        self._tracker = tracker
+        self._continuation = continuation
+        self._tracker = continuation.tracker
         self._folder = folder
         self._config = config
         self._started = started
@@ -100,7 +102,7 @@ class Search:
         self._asked = asked
         self._scribe = Scribe(
             folder,
-            tracker,
+            self._tracker,
             evaluator.space,
             task,
             config,
@@ -115,14 +117,17 @@ class Search:
         Raises:
             RlnasError: The search cannot go on; what was evaluated so far is written all the same.
         """
-        history = History(self._folder / HISTORY, self._evaluator.fidelity)
+        history = History(self._folder / HISTORY, self._evaluator.fidelity, durable=self._evaluator.is_costly)
         self._resources.callback(history.close)
+        self._resources.callback(self._continuation.journal.close)
         exit_code = 1
         try:
             self._tracker.start(self._folder, self._config)
             with self._progress:
                 outcome = self._search(history)
             exit_code = 130 if outcome.interrupted else 0
+            is_done = not outcome.interrupted and outcome.problem is None
+            self._continuation.end(outcome.reason if is_done else None)
         finally:
             with _uninterrupted():
                 self._resources.close()
@@ -143,6 +148,7 @@ class Search:
             corner=self._asked.reference,
             started=self._started,
         )
+        self._continuation.restore(recorder, history.earlier())
         ending = self._explore(recorder, target)
         return Outcome(
             best=ending.found.best,
@@ -169,6 +175,7 @@ class Search:
         try:
             try:
                 self._learn(recorder, target)
+                self._continuation.write(len(recorder.records), over=True)
             except KeyboardInterrupt:
                 interrupted = True
             finally:
@@ -191,6 +198,7 @@ class Search:
         finally:
             with _uninterrupted():
                 self._scribe.track(found, recorder.table(), [path for path in files if path.exists()])
+                self._continuation.note_tables()
 
     def _promote(self, promoter: Promoter, found: Findings, recorder: Recorder, *, interrupted: bool) -> Findings:
         """Return the findings with the best by the higher fidelity."""
@@ -241,7 +249,7 @@ class Search:
         env = self._make_env(self._evaluator, target=target, observer=recorder.observe)
         self._evaluator.progress = recorder.show_batch
         try:
-            self._agent.learn(env, self._evaluator.ledger, recorder.log_policy)
+            self._agent.learn(env, self._evaluator.ledger, self._continuation.after_update(recorder))
         finally:
             self._evaluator.progress = None
             env.close()

@@ -46,7 +46,7 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:
         console.print(
             f"{outcome.overhead_fraction:.1%} of the wall time was neither training nor measuring.", highlight=False
         )
-    _print_next(folder, console)
+    _print_next(folder, console, interrupted=outcome.interrupted)
 
 
 def print_run(folder: Path, console: Console) -> None:
@@ -256,9 +256,11 @@ def _limits(outcome: Outcome, best: Record) -> dict[str, float]:
     return limits
 
 
-def _print_next(folder: Path, console: Console) -> None:
+def _print_next(folder: Path, console: Console, *, interrupted: bool) -> None:
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     lines = [f"everything is in {shown}", "next:", f"  rlnas show {shown}"]
+    if interrupted:
+        lines.append(f"  rlnas resume {shown}")
     if list(folder.glob("wandb/offline-run-*")):
         lines.append(f"  wandb sync {shown}/wandb/offline-run-*")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -18,8 +18,14 @@ _FULL, _LAST = 1, 4
 
 def read_records(folder: Path) -> list[Any]:
     """Return all records of the one offline run below a run folder."""
-    [path] = folder.glob("wandb/offline-run-*/run-*.wandb")
-    return [wandb_internal_pb2.Record.FromString(data) for data in _payloads(path.read_bytes())]
+    [records] = read_parts(folder)
+    return records
+
+
+def read_parts(folder: Path) -> list[list[Any]]:
+    """Return the records of each offline file below a run folder, in the order in which they were begun."""
+    paths = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    return [[wandb_internal_pb2.Record.FromString(data) for data in _payloads(path.read_bytes())] for path in paths]
 
 
 def read_scalars(records: list[Any]) -> list[dict[str, Any]]:

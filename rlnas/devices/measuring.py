@@ -29,7 +29,9 @@ LATENCY_COSTS = ("latency_ms", "latency_ms_low", "latency_ms_high")
 Shapes: TypeAlias = Sequence[tuple[int, ...]]
 """Of each input of a module, without the batch."""
 
-_GROUP = 32  # networks in memory at once; the anchor makes groups compare
+GROUP = 32
+"""Networks in memory at once; the anchor makes groups compare."""
+
 _logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
@@ -69,6 +71,7 @@ class MeasuringDevice(ABC):
 
     kind: str
     reusable = True
+    runs_networks = True  # so that it can be measured in a process of its own
 
     def __init__(self, space: SearchSpace, task: Task, plan: TimingPlan, threads: int) -> None:
         if threads < 1:
@@ -162,8 +165,8 @@ class MeasuringDevice(ABC):
     def _time(self, prepared: Callable[[int], TimedPass], number: int) -> list[Latency | Failure]:
         results: list[Latency | Failure] = []
         anchor = self.anchor if number else None
-        for start in range(0, number, _GROUP):
-            group = range(start, min(start + _GROUP, number))
+        for start in range(0, number, GROUP):
+            group = range(start, min(start + GROUP, number))
             with self.running(), quiet(one_core=self.is_bound):
                 watch = LoadWatch()
                 passes = [attempted(functools.partial(prepared, position)) for position in group]

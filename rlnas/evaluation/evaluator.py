@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rlnas.errors import IllegalArchitectureError, SearchError
+from rlnas.evaluation.journal import Answering, Journal
 from rlnas.evaluation.ledger import Ledger
 from rlnas.evaluation.pipeline import Pipeline
 from rlnas.evaluation.store import Store
@@ -39,6 +40,7 @@ class Evaluator:
         store: Where results outlive the run, None: nowhere; the caller closes it.
         task_key: The identity of the task for the store.
         canonical: Whether architectures that compute the same function share one evaluation.
+        journal: Answers what this run has asked before it was cut off, and learns of all else; None: nobody does.
 
     Attributes:
         listener: Called with each newly charged evaluation, in the order of the batch.
@@ -56,6 +58,7 @@ class Evaluator:
         store: Store | None = None,
         task_key: str = "",
         canonical: bool = True,
+        journal: Journal | None = None,
     ) -> None:
         self.space = space
         self.ledger = ledger
@@ -65,6 +68,9 @@ class Evaluator:
         self.listener: Callable[[Evaluation], None] | None = None
         self.progress: Callable[[int, int], None] | None = None
         self._pipeline = Pipeline(space.key, task_key, proxy, device, executor, store)
+        self._is_measured = device is not None and device.reusable
+        self._journal = journal
+        self._answering = self._answered(self._pipeline, "search")
         self._canonical = canonical
         self._limits = np.asarray(space.num_candidates, dtype=np.int64)
         self._charged: dict[Row, Evaluation] = {}  # this run's memory: what an agent may see
@@ -73,13 +79,18 @@ class Evaluator:
         self._first_failures: dict[int, Failure] = {}
 
     @property
+    def is_costly(self) -> bool:
+        """Whether an evaluation costs something, so that it must not be lost with the power."""
+        return self.proxy.reusable or self._is_measured
+
+    @property
     def seconds(self) -> Mapping[str, float]:
         """Wall seconds spent so far in ``proxy``, ``device`` and ``store``."""
         return MappingProxyType(self._pipeline.seconds)
 
-    def pipeline_of(self, proxy: Proxy) -> Pipeline:
+    def pipeline_of(self, proxy: Proxy) -> Pipeline | Answering:
         """Return a pipeline of another proxy without a device, on the same space, task, executor and store."""
-        return self._pipeline.with_proxy(proxy)
+        return self._answered(self._pipeline.with_proxy(proxy), proxy.fidelity)
 
     def evaluate(self, architectures: IntArray) -> list[Evaluation | None]:
         """Return the evaluation of each architecture of a batch, in order, and charge the ledger.
@@ -103,6 +114,9 @@ class Evaluator:
         admitted = unseen[: self.ledger.admit(len(unseen))]
         new = self._charge(admitted) if admitted else {}
         answers = [new.pop(row, None) or self._repeat(row) for row in rows[:allowed]]
+        if self._journal is not None:
+            scored = [i for i, answer in enumerate(answers) if answer is not None]
+            self._journal.note_batch(np.asarray(architectures)[scored])
         return answers + [None] * (len(rows) - allowed)
 
     def evaluate_free(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
@@ -116,6 +130,13 @@ class Evaluator:
         for row, evaluation in zip(unknown, self._measure(unknown, lambda *_: None), strict=True):
             self._uncharged[row] = evaluation
         return [self._charged.get(row) or self._uncharged[row] for row in rows]
+
+    def land(self) -> None:
+        """Put what was late, and is done by now, into the store; for the end of a run."""
+        self._pipeline.land()
+
+    def _answered(self, pipeline: Pipeline, subject: str) -> Pipeline | Answering:
+        return pipeline if self._journal is None else Answering(pipeline, self._journal, subject)
 
     def _rows(self, architectures: IntArray) -> list[Row]:
         """Return the architectures that stand for those given, as hashable rows."""
@@ -132,7 +153,7 @@ class Evaluator:
     def _charge(self, rows: Sequence[Row]) -> dict[Row, Evaluation]:
         """Evaluate new rows, charge them in order, and return those that the ledger could bear."""
         first = self.ledger.num_evaluations
-        evaluations = self._measure(rows, self._watch(first, len(rows)))
+        evaluations = self._measure(rows, self._watch(first, len(rows)), hurried=True)
         new = {}
         for i, (row, evaluation) in enumerate(zip(rows, evaluations, strict=True)):
             self._note(first + i, evaluation.failure)
@@ -145,10 +166,14 @@ class Evaluator:
                 self.listener(evaluation)
         return new
 
-    def _measure(self, rows: Sequence[Row], watch: Callable[[int, Estimate | Failure], None]) -> list[Evaluation]:
+    def _measure(
+        self, rows: Sequence[Row], watch: Callable[[int, Estimate | Failure], None], *, hurried: bool = False
+    ) -> list[Evaluation]:
         places = [i for i, row in enumerate(rows) if row not in self._uncharged]
         fresh = [Architecture(rows[i]) for i in places]
-        found = self._pipeline.measure(fresh, lambda k, result: watch(places[k], result)) if fresh else []
+        found = []
+        if fresh:
+            found = self._answering.measure(fresh, lambda k, result: watch(places[k], result), hurried=hurried)
         by_place = dict(zip(places, found, strict=True))
         evaluations = [by_place[i] if i in by_place else self._uncharged[row] for i, row in enumerate(rows)]
         self._has_succeeded = self._has_succeeded or any(evaluation.ok for evaluation in found)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rlnas.errors import OutputError
+from rlnas.evaluation.journal import connect
 from rlnas.interfaces import Evaluation, Failure
 from rlnas.space import Architecture
+
+_logger = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
@@ -56,33 +61,71 @@ class Record:
 
 
 class History:
-    """Appends records durably and reads them back.
+    """Appends records durably; a run that is taken up again finds those of before and leaves them as they are.
 
     Args:
-        path: The SQLite file; made where it is missing, together with its folder.
+        path: The SQLite file; made where it is missing.
         fidelity: Name of the accuracies, such as ``val_accuracy@12``.
+        durable: Whether records must survive a power cut, and not only the end of the process.
     """
 
-    def __init__(self, path: Path, fidelity: str) -> None:
+    def __init__(self, path: Path, fidelity: str, *, durable: bool = True) -> None:
         self._path = path
         self._fidelity = fidelity
+        self._durable = durable
         self._connection: sqlite3.Connection | None = None
+        self._earlier: dict[int, Record] = {}
+
+    def earlier(self) -> list[Record]:
+        """Return what the run has recorded before this process, in order.
+
+        Raises:
+            OutputError: The file cannot be read.
+        """
+        with self._explained():
+            self._open()
+        return [self._earlier[step] for step in sorted(self._earlier)]
 
     def append(self, records: Sequence[Record]) -> None:
-        """Write records in one transaction.
+        """Write records in one transaction; those that are there already stay.
+
+        Where one differs from what is there under its number, the run takes another course than before: what is
+        there from that number on is replaced, and a warning says so.
 
         Raises:
             OutputError: The file cannot be written, as on a full disk.
         """
+        with self._explained(), self._open() as connection:
+            new = [record for record in records if not self._is_there(record, connection)]
+            connection.executemany(
+                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [self._row(record) for record in new],
+            )
+
+    def _is_there(self, record: Record, connection: sqlite3.Connection) -> bool:
+        before = self._earlier.get(record.step)
+        if before is None or _is_same(before, record):
+            return before is not None
+        _logger.warning(
+            "from evaluation %d on the search takes another course than before it was cut off (%s was expected, not "
+            "%s): the agent is not decided by its seed, or budget, processor or libraries differ; what was evaluated "
+            "before stays free",
+            record.step,
+            before.description,
+            record.description,
+        )
+        connection.execute("DELETE FROM evaluations WHERE step >= ?", (record.step,))
+        self._earlier = {step: one for step, one in self._earlier.items() if step < record.step}
+        return False
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with self._open() as connection:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [self._row(record) for record in records],
-                )
+            yield
         except sqlite3.Error as error:
             raise OutputError(
-                f"cannot write {self._path} ({error}); make room or choose another folder with hydra.run.dir=FOLDER"
+                f"cannot write {self._path} ({error}); make room and go on with rlnas resume {self._path.parent}, or "
+                "choose another folder with hydra.run.dir=FOLDER"
             ) from error
 
     def close(self) -> None:
@@ -93,10 +136,9 @@ class History:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._connection = sqlite3.connect(self._path)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection = connect(self._path, durable=self._durable)
             self._connection.execute(_SCHEMA)
+            self._earlier = {record.step: record for record in read_history(self._path)}
         return self._connection
 
     def _row(self, record: Record) -> tuple[object, ...]:
@@ -118,6 +160,17 @@ class History:
             datetime.now(UTC).isoformat(timespec="seconds"),
             record.feasible,
         )
+
+
+def _is_same(one: Record, other: Record) -> bool:
+    """Return whether two records tell of the same candidate with the same result and reward."""
+    accuracies = [record.evaluation.accuracy for record in (one, other)]
+    return (
+        one.evaluation.architecture == other.evaluation.architecture
+        and one.evaluation.costs == other.evaluation.costs
+        and one.reward == other.reward
+        and (accuracies[0] == accuracies[1] or all(map(math.isnan, accuracies)))
+    )
 
 
 def read_history(path: Path) -> Iterator[Record]:

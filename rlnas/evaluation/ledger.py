@@ -88,6 +88,15 @@ class Ledger:
             spent = max(spent, self.spent_seconds / self._max_seconds)
         return min(1.0, spent)
 
+    @property
+    def limits(self) -> dict[str, Json]:
+        """What it was made with."""
+        return {
+            "evaluations": self._max_evaluations,
+            "seconds": self._max_seconds,
+            "proposals": self._max_proposals,
+        }
+
     # Spending --------------------------------------------------------------------------------------------------
 
     def propose(self, count: int) -> int:

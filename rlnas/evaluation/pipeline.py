@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
-from typing import Generic, TypeVar, cast
+from functools import partial
 
 from rlnas.errors import DeviceError, DeviceLostError, RlnasError
-from rlnas.evaluation.executors.faults import fault_of, report, wrong_count
+from rlnas.evaluation.executors.faults import Late, fault_of, report, wrong_count
 from rlnas.evaluation.scope import Costs, Scope
+from rlnas.evaluation.shelf import Shelf
 from rlnas.evaluation.store import Store
 from rlnas.interfaces import Device, Estimate, Evaluation, Executor, Failure, Proxy, Source
 from rlnas.space import Architecture
 
-_Result = TypeVar("_Result", Estimate, Costs)
 Watch = Callable[[int, Estimate | Failure], None]
 
 
@@ -28,10 +29,11 @@ class Pipeline:
         proxy: Gives accuracies.
         device: Gives costs, after the proxies of a batch are done, so that nothing of ours disturbs it; or None.
         executor: Runs the proxy.
-        store: Keeps what is worth it; None: nothing.
+        store: Keeps what is worth it, and says what other runs are working on: that is waited for; None: nothing.
 
     Attributes:
-        seconds: Wall seconds spent in ``proxy``, ``device`` and ``store``.
+        seconds: Wall seconds spent in ``proxy``, ``device`` and ``store``; waiting for another run's proxy or device
+            counts as that.
     """
 
     def __init__(
@@ -47,11 +49,12 @@ class Pipeline:
         self._proxy, self._executor, self._store = proxy, executor, store
         self._keys = space_key, task_key
         scope = Scope("estimates", space_key, task_key, proxy.fidelity, proxy.settings)
-        self._estimates = _Shelf[Estimate](store if proxy.reusable else None, scope, self.seconds)
+        self._estimates = Shelf[Estimate](store if proxy.reusable else None, scope, self.seconds, "proxy")
+        self._late: dict[Architecture, Late] = {}
         self._device = device
         if device is not None:
             scope = Scope("costs", space_key, task_key, device.name, device.settings)
-            self._costs = _Shelf[Costs](store if device.reusable else None, scope, self.seconds)
+            self._costs = Shelf[Costs](store if device.reusable else None, scope, self.seconds, "device")
 
     @property
     def num_workers(self) -> int:
@@ -62,14 +65,19 @@ class Pipeline:
         """Return a pipeline of another proxy without a device, with the same keys, executor and store."""
         return Pipeline(*self._keys, proxy, None, self._executor, self._store)
 
-    def measure(self, architectures: Sequence[Architecture], watch: Watch) -> list[Evaluation]:
+    def measure(
+        self, architectures: Sequence[Architecture], watch: Watch, *, hurried: bool = False
+    ) -> list[Evaluation]:
         """Return the evaluation of each architecture, in order.
 
         Args:
             architectures: All different.
             watch: Called with (position, result) for each one as soon as its proxy is done, in any order.
+            hurried: Whether the executor may leave its slowest ones for later, if it is told to: they have failed here
+                (`Late`), and what becomes of them is put into the store with a later call, or `land`.
         """
-        estimates, stored = self._estimate(architectures, watch)
+        self.land()
+        estimates, stored = self._estimate(architectures, watch, hurried=hurried)
         fresh = set(range(len(architectures))) - stored if self._proxy.reusable else set()
         costs: dict[int, Costs | Failure] = {}
         if self._device is not None:
@@ -84,33 +92,49 @@ class Pipeline:
             for i, architecture in enumerate(architectures)
         ]
 
+    def land(self) -> None:
+        """Put those that were late, and are done now, into the store."""
+        for architecture, late in list(self._late.items()):
+            result = late.result()
+            if result is not None:
+                del self._late[architecture]
+                self._estimates.put(architecture, result)
+
     # Proxy -----------------------------------------------------------------------------------------------------
 
     def _estimate(
-        self, architectures: Sequence[Architecture], watch: Watch
+        self, architectures: Sequence[Architecture], watch: Watch, *, hurried: bool
     ) -> tuple[list[Estimate | Failure], set[int]]:
         """Return the results, and the positions of those that were in the store."""
-        results = self._estimates.get(architectures)
-        stored = set(results)
-        for i, result in results.items():
-            watch(i, result)
-        missing = [i for i in range(len(architectures)) if i not in stored]
-        for k, result in self._run_proxy([architectures[i] for i in missing]):
-            results[missing[k]] = result
-            watch(missing[k], result)
-        if len(results) != len(architectures):
-            raise wrong_count(self._proxy, len(results), len(architectures))
+        results: dict[int, Estimate | Failure] = {}
+        stored = set()
+        work = partial(self._run_proxy, hurried=hurried)
+        with closing(self._estimates.share(architectures, work, meanwhile=self.land)) as shared:
+            for i, result, is_stored in shared:
+                results[i] = result
+                if is_stored:
+                    stored.add(i)
+                watch(i, result)
         return [results[i] for i in range(len(architectures))], stored
 
-    def _run_proxy(self, architectures: Sequence[Architecture]) -> Iterator[tuple[int, Estimate | Failure]]:
-        """Yield (position, result), each already in the store."""
-        if not architectures:
-            return
-        stream = iter(self._executor.run(self._proxy, architectures))
+    def _run_proxy(
+        self, architectures: Sequence[Architecture], *, hurried: bool
+    ) -> Generator[tuple[int, Estimate | Failure], None, None]:
+        """Yield (position, result), each already in the store but for those that are late.
+
+        Raises:
+            SearchError: The executor did not give one result for each.
+        """
+        run = getattr(self._executor, "run_hurried", self._executor.run) if hurried else self._executor.run
+        stream = iter(run(self._proxy, architectures))
+        done = set()
         started = time.perf_counter()
         try:
             for position, result in stream:
-                if self._estimates.is_kept:
+                done.add(position)
+                if isinstance(result, Late):
+                    self._late[architectures[position]] = result
+                elif self._estimates.is_kept:
                     self.seconds["proxy"] += time.perf_counter() - started
                     result = self._estimates.put(architectures[position], result)
                     started = time.perf_counter()
@@ -119,6 +143,8 @@ class Pipeline:
             self.seconds["proxy"] += time.perf_counter() - started
             if isinstance(stream, Generator):
                 stream.close()  # what has not started yet is not started any more
+        if len(done) != len(architectures):
+            raise wrong_count(self._proxy, len(done), len(architectures))
 
     # Device ----------------------------------------------------------------------------------------------------
 
@@ -126,24 +152,32 @@ class Pipeline:
         self, device: Device, architectures: Sequence[Architecture]
     ) -> tuple[list[Costs | Failure], set[int]]:
         """Return the results, and the positions of those that were in the store."""
-        results = self._costs.get(architectures)
-        stored = set(results)
-        missing = [i for i in range(len(architectures)) if i not in stored]
-        if missing:
-            try:
-                found = self._run_device(device, [architectures[i] for i in missing])
-            except DeviceLostError as error:  # the search ends here, and what was measured is not measured again
-                for i, result in zip(missing, error.results, strict=False):
-                    self._costs.put(architectures[i], checked_costs(device, result, 0.0))
-                raise
-            kept = self._costs.put_all([(architectures[i], result) for i, result in zip(missing, found, strict=True)])
-            results |= dict(zip(missing, kept, strict=True))
+        results: dict[int, Costs | Failure] = {}
+        stored = set()
+        with closing(self._costs.share(architectures, partial(self._measure_kept, device))) as shared:
+            for i, result, is_stored in shared:
+                results[i] = result
+                if is_stored:
+                    stored.add(i)
         return [results[i] for i in range(len(architectures))], stored
+
+    def _measure_kept(
+        self, device: Device, architectures: Sequence[Architecture]
+    ) -> Generator[tuple[int, Costs | Failure], None, None]:
+        """Yield (position, result), all of them in the store before the first."""
+        try:
+            found = self._run_device(device, architectures)
+        except DeviceLostError as error:  # the search ends here, and what was measured is not measured again
+            for architecture, result in zip(architectures, error.results, strict=False):
+                self._costs.put(architecture, checked_costs(device, result, 0.0))
+            raise
+        yield from enumerate(self._costs.put_all(list(zip(architectures, found, strict=True))))
 
     def _run_device(self, device: Device, architectures: Sequence[Architecture]) -> list[Costs | Failure]:
         started = time.perf_counter()
         try:
-            raw = measure_each(device, architectures)
+            with self._quiet():
+                raw = measure_each(device, architectures)
         finally:
             elapsed = time.perf_counter() - started
             self.seconds["device"] += elapsed
@@ -155,36 +189,10 @@ class Pipeline:
         share = elapsed / len(architectures) if device.reusable else 0.0  # looking up costs a search nothing
         return [checked_costs(device, result, share) for result in raw]
 
-
-class _Shelf(Generic[_Result]):
-    """One scope of a store, or nothing; counts the seconds that it takes."""
-
-    def __init__(self, store: Store | None, scope: Scope, seconds: dict[str, float]) -> None:
-        self._store, self._scope, self._seconds = store, scope, seconds
-        self.is_kept = store is not None
-
-    def get(self, architectures: Sequence[Architecture]) -> dict[int, _Result | Failure]:
-        """Return what is known, by position."""
-        if self._store is None:
-            return {}
-        started = time.perf_counter()
-        found = self._store.get(self._scope, architectures)
-        self._seconds["store"] += time.perf_counter() - started
-        known = {i: found[architecture] for i, architecture in enumerate(architectures) if architecture in found}
-        return cast("dict[int, _Result | Failure]", known)
-
-    def put(self, architecture: Architecture, result: _Result | Failure) -> _Result | Failure:
-        """Keep a result and return what is kept."""
-        return self.put_all([(architecture, result)])[0]
-
-    def put_all(self, results: Sequence[tuple[Architecture, _Result | Failure]]) -> list[_Result | Failure]:
-        """Keep results that are known at once, and return what is kept of each."""
-        if self._store is None:
-            return [result for _, result in results]
-        started = time.perf_counter()
-        kept = self._store.put_all(self._scope, results)
-        self._seconds["store"] += time.perf_counter() - started
-        return cast("list[_Result | Failure]", kept)
+    def _quiet(self) -> AbstractContextManager[None]:
+        """Return a context in which proxies that still run stand still, so as not to disturb what is measured."""
+        paused: Callable[[], AbstractContextManager[None]] = getattr(self._executor, "paused", nullcontext)
+        return paused()
 
 
 def measure_each(device: Device, architectures: Sequence[Architecture]) -> list[Mapping[str, float] | Failure]:

@@ -11,6 +11,9 @@ from rlnas.evaluation.scope import Costs, Result
 from rlnas.interfaces import Estimate, Failure, FailureReason
 from rlnas.space import Architecture
 
+CHUNK = 500
+"""Architectures of one query; SQLite allows at least 999 parameters."""
+
 
 def text_of(architecture: Architecture) -> str:
     """Return an architecture as JSON: the candidate's index at each choice."""

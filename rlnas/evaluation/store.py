@@ -5,8 +5,8 @@ One SQLite file (WAL) with two tables of results, so that changing the device tr
 - ``estimates``: what a proxy said, by (scope, architecture);
 - ``costs``: what a device measured, by (scope, architecture);
 
-and ``scopes``, which says in JSON what a scope's digest stands for (see `rlnas.evaluation.scope`). All is readable
-with the ``sqlite3`` shell.
+``scopes``, which says in JSON what a scope's digest stands for (see `rlnas.evaluation.scope`), and ``claims`` with
+``owners``: what live runs are working on (see `rlnas.evaluation.claims`). All is readable with the ``sqlite3`` shell.
 
 Failures that would come again (diverged, invalid) are stored; those that can pass (crashed, timeout,
 out_of_memory) are not, so that another run tries again.
@@ -16,83 +16,58 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlnas.errors import StoreError
-from rlnas.evaluation.rows import columns_of, result_of, software, text_of
+from rlnas.evaluation.claims import Claims
+from rlnas.evaluation.database import DEFAULT_TIMEOUT_SECONDS, Database
+from rlnas.evaluation.opening import open_to_write
+from rlnas.evaluation.rows import CHUNK, columns_of, result_of, software, text_of
+from rlnas.evaluation.schema import APPLICATION_ID, SCHEMA_VERSION
 from rlnas.evaluation.scope import Result, Scope
 from rlnas.interfaces import Failure, FailureReason
 from rlnas.space import Architecture
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x726C6E61  # "rlna"
+__all__ = ["APPLICATION_ID", "LASTING", "SCHEMA_VERSION", "Store"]
+
 LASTING: frozenset[FailureReason] = frozenset({"diverged", "invalid"})
-
-_CHUNK = 500  # parameters of one query; SQLite allows at least 999
-
-_RESULT = """
-    scope TEXT NOT NULL REFERENCES scopes,
-    architecture TEXT NOT NULL,  -- JSON: the candidate's index at each choice
-    space TEXT NOT NULL, task TEXT NOT NULL, {subject} TEXT NOT NULL,
-    {value},
-    seconds REAL NOT NULL, failure TEXT, message TEXT,
-    created_at TEXT NOT NULL, software TEXT NOT NULL,  -- UTC; who wrote it
-    PRIMARY KEY (scope, architecture)
-"""
-_SCHEMA = (
-    "CREATE TABLE scopes (scope TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID",
-    f"CREATE TABLE estimates ({_RESULT.format(subject='fidelity', value='accuracy REAL')}) WITHOUT ROWID",
-    f"CREATE TABLE costs ({_RESULT.format(subject='device', value='costs TEXT')}) WITHOUT ROWID",
-)
 
 
 class Store:
-    """Opens or makes a store; safe for many threads and many processes at once.
+    """Opens or makes a store, or brings an older one up to date; safe for many threads and processes at once.
 
     Args:
         path: The SQLite file; its folder is made where missing.
         timeout_seconds: How long to wait while another process writes.
 
     Raises:
-        StoreError: The path cannot be used, or is no store of this version.
+        StoreError: The path cannot be used, is no store, is damaged, or was written by a newer rlnas.
     """
 
-    def __init__(self, path: str | Path, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, path: str | Path, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> None:
         self.path = Path(path)
-        self._timeout = timeout_seconds
-        self._lock = threading.Lock()
+        self._database = open_to_write(self.path, timeout_seconds)
         self._known_scopes: set[str] = set()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot make the folder of the store {self.path} ({error}); choose a path in a folder that is writable"
-            ) from error
-        with self._explained():
-            self._connection = sqlite3.connect(
-                self.path, timeout=timeout_seconds, isolation_level=None, check_same_thread=False
-            )
-        try:
-            with self._explained():
-                self._open()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._starting = threading.Lock()
+        self._claims: Claims | None = None
 
     def close(self) -> None:
-        """Close the file; safe to call twice."""
-        with self._lock:
-            self._connection.close()
+        """Give up all claims and close the file; safe to call twice."""
+        if self._claims is not None:
+            self._claims.close()
+        self._database.close()
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __len__(self) -> int:
+        """The number of results of both kinds."""
+        query = "SELECT (SELECT count(*) FROM estimates) + (SELECT count(*) FROM costs)"
+        return int(self._database.fetch(query)[0][0])
 
     # Results ---------------------------------------------------------------------------------------------------
 
@@ -105,16 +80,17 @@ class Store:
         by_text = {text_of(architecture): architecture for architecture in architectures}
         found: dict[Architecture, Result] = {}
         texts = list(by_text)
-        with self._lock, self._explained():
-            for start in range(0, len(texts), _CHUNK):
-                for text, result in self._select(scope, texts[start : start + _CHUNK]):
-                    found[by_text[text]] = result
+        for start in range(0, len(texts), CHUNK):
+            some = texts[start : start + CHUNK]
+            rows = self._database.fetch(_query(scope, len(some)), (scope.digest, *some))
+            found.update((by_text[text], result) for text, result in _results(scope, rows))
         return found
 
     def put(self, scope: Scope, architecture: Architecture, result: Result) -> Result:
         """Keep a result for good and return what is kept: the first one, where another run was quicker.
 
-        A failure that can pass is not kept, but returned as it is. On return the result is on the disk.
+        A failure that can pass is not kept, but returned as it is. On return the result is on the disk, and nobody
+        has a claim on it any more.
 
         Raises:
             StoreError: The file cannot be written.
@@ -128,151 +104,88 @@ class Store:
             StoreError: The file cannot be written; none is kept then.
         """
         kept = [result for _, result in results]
+        texts = [text_of(architecture) for architecture, _ in results]
         lasting = [i for i, result in enumerate(kept) if not isinstance(result, Failure) or result.reason in LASTING]
-        if not lasting:
-            return kept
-        with self._lock, self._explained(), self._transaction():
-            if scope.digest not in self._known_scopes:
-                self._connection.execute("INSERT OR IGNORE INTO scopes VALUES (?, ?)", (scope.digest, scope.content))
-            for i in lasting:
-                kept[i] = self._insert(scope, text_of(results[i][0]), kept[i])
-        self._known_scopes.add(scope.digest)
+        if lasting:
+            with self._database.writing() as connection:
+                if scope.digest not in self._known_scopes:
+                    row = (scope.digest, scope.content)
+                    connection.execute("INSERT OR IGNORE INTO scopes (scope, content) VALUES (?, ?)", row)
+                for i in lasting:
+                    kept[i] = _insert(connection, scope, texts[i], kept[i])
+            self._known_scopes.add(scope.digest)
+        if self._claims is not None:
+            self._claims.end(scope.digest, [texts[i] for i in lasting])
+            self._claims.give_up(scope.digest, texts)  # the rest: another run may have more luck
         return kept
 
-    def _insert(self, scope: Scope, text: str, result: Result) -> Result:
-        """Insert a row and return what the table has: the first one."""
-        subject, value = ("fidelity", "accuracy") if scope.kind == "estimates" else ("device", "costs")
-        row = (
-            scope.digest, text, scope.space, scope.task, scope.subject, *columns_of(result),
-            datetime.now(UTC).isoformat(timespec="seconds"), software(),
-        )  # fmt: skip
-        statement = (
-            f"INSERT OR IGNORE INTO {scope.kind} (scope, architecture, space, task, {subject}, {value}, seconds, "  # noqa: S608
-            "failure, message, created_at, software) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        if self._connection.execute(statement, row).rowcount == 0:
-            [(_, result)] = self._select(scope, [text])
-        return result
+    # Claims ----------------------------------------------------------------------------------------------------
 
-    def __len__(self) -> int:
-        """The number of results of both kinds."""
-        with self._lock, self._explained():
-            [count] = self._connection.execute(
-                "SELECT (SELECT count(*) FROM estimates) + (SELECT count(*) FROM costs)"
-            ).fetchone()
-        return int(count)
+    def claim(self, scope: Scope, architectures: Sequence[Architecture]) -> list[Architecture]:
+        """Take on what has no result and what no other live run works on.
 
-    def _select(self, scope: Scope, texts: Sequence[str]) -> Iterator[tuple[str, Result]]:
-        value = "accuracy" if scope.kind == "estimates" else "costs"
-        marks = ", ".join("?" * len(texts))
-        query = (
-            f"SELECT architecture, {value}, seconds, failure, message FROM {scope.kind} "  # noqa: S608 - own names
-            f"WHERE scope = ? AND architecture IN ({marks})"
-        )
-        for text, content, seconds, failure, message in self._connection.execute(query, (scope.digest, *texts)):
-            yield text, result_of(scope.kind, content, seconds, failure, message)
+        Returns:
+            Those that are the caller's, each until its result is put, whatever it is, or until it is released; the
+            others are somebody else's, or have a result by now.
 
-    # The file --------------------------------------------------------------------------------------------------
+        Raises:
+            StoreError: The file cannot be read or written.
+        """
+        by_text = {text_of(architecture): architecture for architecture in architectures}
+        taken = self._claimed().take(scope.kind, scope.digest, list(by_text))
+        return [by_text[text] for text in taken]
 
-    def _open(self) -> None:
-        self._check_identity()
-        if not self._is_new():
-            self._check_health()
-        self._use_wal()
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if self._is_new():
-            with self._transaction():
-                if self._is_new():  # no other process was quicker
-                    self._create()
-            self._check_identity()
+    def release(self, scope: Scope, architectures: Sequence[Architecture]) -> None:
+        """Leave to others what was claimed and has no result.
 
-    def _is_new(self) -> bool:
-        [count] = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        return int(count) == 0
+        Raises:
+            StoreError: The file cannot be written.
+        """
+        self._claimed().give_up(scope.digest, [text_of(architecture) for architecture in architectures])
 
-    def _create(self) -> None:
-        for statement in _SCHEMA:
-            self._connection.execute(statement)
-        self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    def workers_on(self, scope: Scope, architectures: Sequence[Architecture]) -> list[str]:
+        """Say in words who has claims on these architectures.
 
-    def _check_identity(self) -> None:
-        if self._is_new():
-            return
-        [application] = self._connection.execute("PRAGMA application_id").fetchone()
-        [version] = self._connection.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise StoreError(f"{self.path} is a database of another program, not a store of rlnas; choose another path")
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"the store {self.path} has schema version {version}, this rlnas ({software()}) reads version "
-                f"{SCHEMA_VERSION}; choose another path, or use the rlnas that wrote it. Nothing was changed"
-            )
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        owners = self._claimed().holders(scope.digest, [text_of(architecture) for architecture in architectures])
+        return [str(owner) for owner in owners]
 
-    def _check_health(self) -> None:
-        [verdict] = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise self._damaged(verdict)
+    def _claimed(self) -> Claims:
+        with self._starting:
+            if self._claims is None:
+                self._claims = Claims(Database(self.path, timeout_seconds=self._database.timeout_seconds))
+            return self._claims
 
-    def _use_wal(self) -> None:
-        """Switch to write-ahead logging; SQLite's own waiting does not cover this switch."""
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                [mode] = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-                continue
-            if mode != "wal":
-                raise StoreError(
-                    f"the file system of {self.path} cannot hold a shared store; choose a path on a local disk"
-                )
-            return
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+def _insert(connection: sqlite3.Connection, scope: Scope, text: str, result: Result) -> Result:
+    """Insert a row, end the claim on it, and return what the table has: the first one."""
+    subject, value = ("fidelity", "accuracy") if scope.kind == "estimates" else ("device", "costs")
+    row = (
+        scope.digest, text, scope.space, scope.task, scope.subject, *columns_of(result),
+        datetime.now(UTC).isoformat(timespec="seconds"), software(),
+    )  # fmt: skip
+    statement = (
+        f"INSERT OR IGNORE INTO {scope.kind} (scope, architecture, space, task, {subject}, {value}, seconds, "  # noqa: S608
+        "failure, message, created_at, software) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
+    if connection.execute(statement, row).rowcount == 0:
+        rows = connection.execute(_query(scope, 1), (scope.digest, text)).fetchall()
+        [(_, result)] = _results(scope, rows)
+    connection.execute("DELETE FROM claims WHERE scope = ? AND architecture = ?", (scope.digest, text))
+    return result
 
-    # Errors ----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
+def _query(scope: Scope, count: int) -> str:
+    value = "accuracy" if scope.kind == "estimates" else "costs"
+    marks = ", ".join("?" * count)
+    return (
+        f"SELECT architecture, {value}, seconds, failure, message FROM {scope.kind} "  # noqa: S608 - own names
+        f"WHERE scope = ? AND architecture IN ({marks})"
+    )
 
-    def _explain(self, error: sqlite3.Error) -> StoreError:
-        name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return StoreError(
-                f"the store {self.path} was locked by another process for more than {self._timeout:g} seconds; "
-                "end that process, wait for it, or choose another path"
-            )
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return self._damaged(str(error))
-        if name.startswith("SQLITE_FULL"):
-            return StoreError(
-                f"the disk of the store {self.path} is full; free some space and start again: what is stored is safe"
-            )
-        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-            return StoreError(
-                f"cannot write the store {self.path} ({error}); choose a path in a folder that is writable"
-            )
-        return StoreError(f"the store {self.path} cannot be used ({error}); check the disk, or choose another path")
 
-    def _damaged(self, details: str) -> StoreError:
-        return StoreError(
-            f"the store {self.path} is damaged ({' '.join(details.split())}) and was left as it is; move it away to "
-            f"start afresh, or save what can be read with: sqlite3 {self.path} .recover | sqlite3 recovered.sqlite"
-        )
+def _results(scope: Scope, rows: Sequence[Sequence[object]]) -> Iterator[tuple[str, Result]]:
+    for text, content, seconds, failure, message in rows:
+        yield str(text), result_of(scope.kind, content, seconds, failure, message)  # type: ignore[arg-type]

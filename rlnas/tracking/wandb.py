@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rlnas.errors import ConfigError
 from rlnas.space import Json
+from rlnas.tracking.wandb_files import count_rows
 
 if TYPE_CHECKING:
     import wandb
@@ -18,12 +20,18 @@ logger = logging.getLogger(__name__)
 STEP = "search/evaluations"
 """The step axis of every scalar: the unique evaluations of the run so far."""
 
+_RUN = "wandb/rlnas.json"
+"""In the run folder: which W&B run it is, so that a search that is taken up again goes on with the same one."""
+
 _INIT_SECONDS = 30.0
 _FINISH_SECONDS = 120.0
 
 
 class WandbTracker:
     """Records a run with Weights & Biases; a lost network or a full quota costs the record, never the search.
+
+    Started again in the folder of a run it goes on with the same W&B run, behind its last row. Offline each process
+    writes a folder of its own, all of one run: ``wandb sync`` joins them in the order in which they were begun.
 
     Args:
         project: W&B project.
@@ -33,6 +41,9 @@ class WandbTracker:
         tags: Free labels.
         mode: ``offline`` writes below the run folder, to be uploaded later with ``wandb sync``; ``online`` needs an
             account and falls back to offline where the server cannot be reached; ``disabled`` records nothing.
+
+    Attributes:
+        num_recorded: Rows (scalars, tables and charts) of the W&B run from before `start`.
     """
 
     def __init__(
@@ -49,6 +60,8 @@ class WandbTracker:
         self._options = {"project": project, "entity": entity, "name": name, "group": group, "tags": tuple(tags)}
         self._mode = mode
         self._run: wandb.Run | None = None
+        self._row = 0
+        self.num_recorded = 0
 
     def start(self, folder: Path, config: Mapping[str, Json]) -> None:
         """Open the W&B run; everything local lies in ``folder/wandb``.
@@ -67,6 +80,9 @@ class WandbTracker:
         )
         wandb.setup(settings=wandb.Settings(silent=True))  # its own chatter, advertisements among it, goes to its log
         start = {"dir": str(folder), "config": dict(config), "settings": settings, "reinit": "finish_previous"}
+        known = _known_run(folder)
+        if known is not None:
+            start |= {"id": known, "resume": "allow"}
         try:
             self._run = wandb.init(mode=self._mode, **self._options, **start)  # type: ignore[arg-type]
         except wandb.errors.UsageError as error:
@@ -79,17 +95,23 @@ class WandbTracker:
             self._run = wandb.init(mode="offline", **self._options, **start)  # type: ignore[arg-type]
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP)
+        if self._mode != "disabled":
+            is_online = not self._run.offline
+            self.num_recorded = self._run.starting_step if is_online else count_rows(folder, self._run.id)
+            (folder / _RUN).parent.mkdir(exist_ok=True)
+            (folder / _RUN).write_text(json.dumps({"id": self._run.id}))
+        self._row = self.num_recorded
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record scalars against `STEP`."""
-        self._keep("scalars", lambda run: run.log({**metrics, STEP: step}))
+        self._log("scalars", {**metrics, STEP: step})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Record a W&B table."""
         import wandb
 
         table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-        self._keep(f"table {name}", lambda run: run.log({name: table}))
+        self._log(f"table {name}", {name: table})
 
     def log_front(self, name: str, cost: str, accuracy: str, rows: Sequence[tuple[float, float, str]]) -> None:
         """Record the front as a scatter chart."""
@@ -97,7 +119,7 @@ class WandbTracker:
 
         table = wandb.Table(columns=[cost, accuracy, "architecture"], data=[list(row) for row in rows])
         chart = wandb.plot.scatter(table, x=cost, y=accuracy, title=f"Pareto front: {accuracy} over {cost}")
-        self._keep(f"chart {name}", lambda run: run.log({name: chart}))
+        self._log(f"chart {name}", {name: chart})
 
     def log_summary(self, values: Mapping[str, Json]) -> None:
         """Record values in the summary of the W&B run."""
@@ -123,6 +145,12 @@ class WandbTracker:
         self._keep("the end of the run", lambda run: run.finish(exit_code=exit_code))
         self._run = None
 
+    def _log(self, what: str, row: Mapping[str, Any]) -> None:
+        """Record a row under the next number: the run's own count starts anew with each process that is offline."""
+        number = self._row
+        self._row += 1
+        self._keep(what, lambda run: run.log(dict(row), step=number, commit=True))
+
     def _keep(self, what: str, action: Callable[[wandb.Run], None]) -> None:
         """Do it if W&B lets us; the run folder has it all in any case."""
         import wandb
@@ -133,3 +161,14 @@ class WandbTracker:
             action(self._run)
         except (wandb.Error, OSError, TimeoutError) as error:
             logger.warning("W&B did not take %s (%s: %s)", what, type(error).__name__, error)
+
+
+def _known_run(folder: Path) -> str | None:
+    """Return the id of the W&B run that a run folder belongs to; None where there is none yet."""
+    try:
+        return str(json.loads((folder / _RUN).read_text())["id"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is damaged (%s): the rest of this run becomes a W&B run of its own", folder / _RUN, error)
+        return None

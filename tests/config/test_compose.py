@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlnas import config as configuration
 from rlnas.commands.tabulate import check_options, expand
-from rlnas.composition import GIVEN
+from rlnas.parts import GIVEN
 
 CONF = configuration.config_dir()
 OTHERS = ("board", "experiment", "recipe")  # boards are read by device=roofline

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from evaluation_parts import Arithmetic, accuracy_of
+from fault_parts import is_running, wait_until_gone
 from signals import heed_interrupts
 
 from rlnas.errors import ConfigError, DataError, SearchError
@@ -28,6 +28,7 @@ from rlnas.space import Architecture
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "conf" / "executor").glob("*.yaml"))
+PARAMS = [pytest.param(path, marks=pytest.mark.slow) if path.stem == "ray" else path for path in CONFIGS]
 ROWS = [(a, b, c) for a in range(4) for b in range(4) for c in range(2)]
 
 
@@ -40,8 +41,10 @@ def make(config: Path, **changes: Any) -> Executor:
     return executor
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem, scope="module")
+@pytest.fixture(params=PARAMS, ids=lambda path: path.stem, scope="module")
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param.stem == "ray":
+        pytest.importorskip("ray", reason="executor=ray needs the extra rlnas[ray]")
     made = make(request.param)
     yield made
     made.close()
@@ -289,23 +292,6 @@ _GUARDED = "if __name__ == '__main__':\n    main()"
 
 def script(ending: str = _GUARDED, *, faults: Any = None) -> str:
     return _SCRIPT.format(path=[str(ROOT), str(ROOT / "tests")], ending=ending, faults=faults)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text() if Path("/proc/self").exists() else ""
-        os.kill(pid, 0)
-    except (ProcessLookupError, FileNotFoundError):
-        return False
-    return " Z " not in status
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    for _ in range(200):
-        if not any(map(is_running, pids)):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"still there: {[pid for pid in pids if is_running(pid)]}")
 
 
 @pytest.mark.parametrize("way", ["-c", "module"])  # a file: below

@@ -101,8 +101,8 @@ def test_a_full_disk(rlnas: Run, monkeypatch: pytest.MonkeyPatch, table_run: Seq
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_in_mid_search(tmp_path: Path, table_run: Sequence[str]) -> None:
-    def no_file_beyond_64_kib() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+    def no_file_beyond_256_kib() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (262144, 262144))
 
     overrides = [*table_run, "tracker=none", "budget.evaluations=3000", "hydra.run.dir=run"]
     done = subprocess.run(
@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_in_mid_search(tmp_path: Path, table_run: Sequence[
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=no_file_beyond_64_kib,
+        preexec_fn=no_file_beyond_256_kib,
     )
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr

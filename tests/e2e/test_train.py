@@ -21,7 +21,7 @@ from rlnas.evaluation.history import read_history
 from rlnas.results import read_best, read_front, rebuild
 
 Run = Callable[..., Any]
-FILES = {"best.json", "checkpoint", "config.yaml", "evaluations.sqlite", "log.txt", "pareto.csv"}
+FILES = {"best.json", "checkpoint", "config.yaml", "evaluations.sqlite", "log.txt", "pareto.csv", "resume"}
 TINY_TRAINING = [
     "experiment=quick",
     "space.num_layers=2",

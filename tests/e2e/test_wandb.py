@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from wandb_files import read_records, read_scalars
+import pytest
+from wandb_files import read_parts, read_records, read_scalars
 
 from rlnas.evaluation.history import read_history
 from rlnas.results import read_best
@@ -64,6 +66,54 @@ def test_each_job_of_a_multirun_is_a_run_of_one_group(rlnas: Run, tmp_path: Path
     runs = [of_type(read_records(tmp_path / "sweep" / job), "run")[0] for job in ("0", "1")]
     assert runs[0].run_id != runs[1].run_id
     assert {run.run_group for run in runs} == {"sweep"}
+
+
+@pytest.mark.parametrize("checkpoints", [0, 100], ids=["from a checkpoint", "from the start"])
+def test_a_run_that_is_taken_up_again_is_one_run_without_gap_or_double(
+    rlnas: Run, tmp_path: Path, table_run: Sequence[str], checkpoints: int, monkeypatch: Any
+) -> None:
+    from rlnas.continuation import Continuation
+
+    class PowerCut(BaseException):
+        pass
+
+    options = [*table_run, "env.num_envs=4", f"checkpoint.seconds={checkpoints}"]
+    assert rlnas("train", *options, "hydra.run.dir=whole").exit_code == 0
+    original, updates = Continuation.after_update, 0
+
+    def cut(self: Continuation, recorder: Any) -> Callable[[Any], None]:
+        update = original(self, recorder)
+
+        def checked(metrics: Any) -> None:
+            nonlocal updates
+            updates += 1
+            if updates == 2:
+                raise PowerCut  # the scalars of this update are not told any more
+            update(metrics)
+
+        return checked
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Continuation, "after_update", cut)
+        with pytest.raises(PowerCut):
+            rlnas("train", *options, "hydra.run.dir=cut")
+    time.sleep(1.1)  # W&B names folders by the second
+    assert rlnas("resume", "cut").exit_code == 0
+
+    parts = read_parts(tmp_path / "cut")
+    assert len(parts) == 2
+    assert len({of_type(part, "run")[0].run_id for part in parts}) == 1
+    assert of_type(parts[1], "run")[0].resume
+    told = [row for part in parts for row in read_scalars(part)]
+    scalars = [_told(row) for row in told if not any("nrows" in name for name in row)]
+    assert scalars == [_told(row) for row in read_scalars(read_records(tmp_path / "whole")) if "nrows" not in str(row)]
+    rows = [row["_step"] for row in told]
+    assert rows == list(range(len(rows)))
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what depends on the clock."""
+    return {name: value for name, value in row.items() if not name.startswith(("_", "time/"))}
 
 
 def test_disabled_records_nothing(rlnas: Run, tmp_path: Path, table_run: Sequence[str]) -> None:

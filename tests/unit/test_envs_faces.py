@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -298,3 +299,29 @@ def test_masked_play_evaluates_one_batch_per_episode() -> None:
         env.step(np.array([rng.choice(np.flatnonzero(mask)) for mask in env.action_masks()]))
     assert sizes == [8] * 5
     assert env.num_invalid == 0
+
+
+def test_half_built_episodes_go_on_in_another_environment() -> None:
+    def made() -> ArchitectureVectorEnv:
+        return ArchitectureVectorEnv(
+            NUM_ENVS, Cell201(), evaluator(Cell201()), MnasNetSoft(cost="latency_ms"), context=(1.0, 9.0)
+        )
+
+    one, other, rng = made(), made(), np.random.default_rng(0)
+    one.reset(seed=3)
+    for _ in range(9):  # in the midst of the second episodes
+        one.step(rng.integers(5, size=NUM_ENVS))
+    other.restore(json.loads(json.dumps(one.state())))
+    for step in range(15):
+        assert_same(other.action_masks(), one.action_masks(), f"masks {step}")
+        actions = rng.integers(5, size=NUM_ENVS)
+        ours, theirs = other.step(actions), one.step(actions)
+        for i in range(4):
+            assert_same(ours[i], theirs[i], f"{i} of step {step}")
+    assert one.num_invalid == other.num_invalid
+
+
+def test_episodes_of_another_shape_are_refused() -> None:
+    state = ArchitectureVectorEnv(2, Cell201()).state()
+    with pytest.raises(ConfigError, match=r"same space and env\.num_envs"):
+        ArchitectureVectorEnv(3, Cell201()).restore(state)

@@ -83,7 +83,7 @@ def test_blocks_of_several_inputs_are_timed(device: MeasuringDevice, caplog: pyt
 def test_more_networks_than_fit_at_once_are_measured_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     from rlnas.devices import measuring
 
-    monkeypatch.setattr(measuring, "_GROUP", 2)
+    monkeypatch.setattr(measuring, "GROUP", 2)
     rng = np.random.default_rng(0)
     architectures = [SPACE.sample(rng) for _ in range(5)]
     results = runtime().measure(architectures)

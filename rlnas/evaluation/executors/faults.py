@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from rlnas.errors import RlnasError, SearchError
 from rlnas.interfaces import Estimate, Failure, FailureReason, Proxy
@@ -13,7 +15,21 @@ from rlnas.space import Architecture
 
 _logger = logging.getLogger(__name__)
 
-_OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+# What Python, torch, the C++ library and the system say when an allocation fails; a thread needs memory for its stack.
+_OUT_OF_MEMORY_TEXTS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "bad allocation",
+    "memory exhausted",
+    "memoryerror",
+    "failed to allocate",
+    "unable to allocate",
+    "can't start new thread",
+    "thread creation failed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +38,17 @@ class Fault:
 
     failure: Failure
     traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Late(Failure):
+    """A candidate that was not done when its batch was handed on; it goes on, and its result comes later.
+
+    Attributes:
+        result: Returns the result once it is there, and None before; does not wait.
+    """
+
+    result: Callable[[], Estimate | Failure | None] = field(default=lambda: None, compare=False, repr=False)
 
 
 def fault_of(error: BaseException, seconds: float) -> Fault:
@@ -33,9 +60,14 @@ def fault_of(error: BaseException, seconds: float) -> Fault:
 
 def report(architecture: Architecture, fault: Fault) -> Failure:
     """Log an exception of a proxy and return its failure."""
-    _logger.warning("candidate %s failed: %s", architecture.indices, fault.failure.message)
     _logger.debug("%s", fault.traceback)
-    return fault.failure
+    return report_failure(architecture, fault.failure)
+
+
+def report_failure(architecture: Architecture, failure: Failure) -> Failure:
+    """Log a failure and return it."""
+    _logger.warning("candidate %s failed: %s", architecture.indices, failure.message)
+    return failure
 
 
 def checked(proxy: Proxy, result: object) -> Estimate | Failure:
@@ -62,15 +94,23 @@ def checked(proxy: Proxy, result: object) -> Estimate | Failure:
     return Estimate(float(result.accuracy), float(result.seconds))
 
 
-def estimate_one(proxy: Proxy, architecture: Architecture) -> Estimate | Failure | Fault:
+def estimate_one(
+    proxy: Proxy, architecture: Architecture, limited: AbstractContextManager[None] | None = None
+) -> Estimate | Failure | Fault:
     """Return the result of one candidate, whatever its proxy does short of ending the process.
+
+    Args:
+        proxy: Gives the result.
+        architecture: The candidate.
+        limited: What holds while the proxy runs, but not while its failure is put into words; None: nothing.
 
     Raises:
         RlnasError: The proxy says that something is wrong which is not the candidate's fault.
     """
     started = time.perf_counter()
     try:
-        results = [checked(proxy, result) for result in proxy.estimate([architecture])]
+        with limited or nullcontext():
+            results = [checked(proxy, result) for result in proxy.estimate([architecture])]
     except (RlnasError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit too: a candidate must not end the search
@@ -88,9 +128,12 @@ def wrong_count(proxy: Proxy, got: int, expected: int) -> SearchError:
     )
 
 
+def is_memory_text(text: str) -> bool:
+    """Return whether a message says that an allocation failed."""
+    return any(sign in text.lower() for sign in _OUT_OF_MEMORY_TEXTS)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError | OSError) and any(
-        text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS
-    )
+    return isinstance(error, RuntimeError | OSError) and is_memory_text(str(error))

@@ -1,4 +1,4 @@
-"""One worker process: made by a fork server, reused while healthy, killed and replaced when not.
+"""One worker process: made by a fork server, reused while healthy, ended and replaced when not.
 
 Each worker has a pipe of its own and shares no lock, so that whatever becomes of one cannot stop another. The pools
 at hand do not give that: concurrent.futures and loky lose all queued work at one dead process; pebble 5.2 gives up
@@ -7,6 +7,7 @@ where an idle worker is killed, and about one crash in a thousand was never repo
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -14,78 +15,86 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from rlnas import errors
-from rlnas.errors import ConfigError, RlnasError, SearchError
-from rlnas.evaluation.executors.faults import Fault, estimate_one
-from rlnas.interfaces import Estimate, Failure, Proxy
-from rlnas.space import Architecture
+from rlnas.errors import ConfigError, SearchError
+from rlnas.evaluation.executors.faults import is_memory_text
+from rlnas.evaluation.executors.limits import Limits, machine_kills
+from rlnas.evaluation.executors.serving import Begun, Done, Job, News, Refusal, Said, serve
+from rlnas.interfaces import Failure
 
 _OWN = {"rlnas", "envs", "agents"}
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An `RlnasError` of a proxy, on its way from a worker: its class and message."""
-
-    kind: str
-    message: str
-
-    def error(self) -> RlnasError:
-        """Return it as an exception of its own class, or of the base class where that is not one of ours."""
-        kind = getattr(errors, self.kind, RlnasError)
-        return (
-            kind(self.message) if isinstance(kind, type) and issubclass(kind, RlnasError) else RlnasError(self.message)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A worker has taken its candidate: the clock begins, and from here on a death is the candidate's."""
+_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
+_LAST_WORDS = 2_000  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker ended: negative exit codes are signals."""
+    """A worker ended by itself.
+
+    Attributes:
+        exit_code: Negative ones are signals.
+        words: The last that it wrote to its error output.
+        is_of_memory: Whether the kernel has killed processes meanwhile because the machine was out of memory.
+    """
 
     exit_code: int | None
+    words: str = ""
+    is_of_memory: bool = False
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Whether somebody else ended it: the same candidate may live when it is tried again."""
+        return self.exit_code is not None and -self.exit_code in _FROM_OUTSIDE
+
+    def failure(self, seconds: float) -> Failure:
+        """Return what it is for the candidate that the worker had."""
+        is_memory = is_memory_text(self.words) or (self.is_of_memory and self.exit_code == -signal.SIGKILL)
+        return Failure("out_of_memory" if is_memory else "crashed", str(self), seconds)
 
     def __str__(self) -> str:
         code = self.exit_code
+        said = f"; the last it said: {self.words}" if self.words else ""
         if code is None or code >= 0:
-            return f"the worker process ended with exit code {code}"
-        hint = " (out of the machine's memory?)" if -code == signal.SIGKILL else ""
-        return f"the worker process was killed by {_signal_name(-code)}{hint}"
+            return f"the worker process ended with exit code {code}{said}"
+        hint = ""
+        if -code == signal.SIGKILL:
+            hint = " (the machine was out of memory)" if self.is_of_memory else " (by somebody, or for want of memory)"
+        return f"the worker process was killed by {_signal_name(-code)}{hint}{said}"
 
 
-Answer = Estimate | Failure | Fault | Refusal | Begun | Death
+Message = Begun | News | Done | Death
 
 
 class Worker:
-    """A process with one proxy, which takes one candidate after the other.
+    """A process with one job, which takes one request after the other.
 
     Attributes:
-        has_begun: Whether it has begun the candidate that it was given.
+        payload: The job and its subject, as the process got them.
+        has_begun: Whether it has begun the request that it was given.
         has_worked: Whether it has ever begun one.
-        position: Of the candidate that it works on.
-        architecture: The candidate that it works on.
-        since: When the candidate's clock began (`time.monotonic`).
+        task: Whatever its owner notes of the request that it works on.
+        since: When the request's clock began (`time.monotonic`).
     """
 
-    def __init__(self, context: BaseContext, payload: bytes) -> None:
-        self.has_begun = False
-        self.has_worked = False
-        self.position = -1
-        self.architecture = Architecture(())
+    def __init__(self, context: BaseContext, payload: bytes, limits: Limits) -> None:
+        self.payload = payload
+        self.has_begun = self.has_worked = False
+        self.task: Any = None
         self.since = time.monotonic()
+        self._pid: int | None = None
+        self._kills = 0
         self._pipe, theirs = context.Pipe()
+        reader, writer = context.Pipe(duplex=False)
+        self._stderr = _Stderr(reader)
         # not daemonic: a proxy may start processes of its own, such as those that load data
-        self.process = context.Process(target=work, args=(theirs, payload), name="rlnas-worker")  # type: ignore[attr-defined]
+        arguments = (theirs, writer, payload, limits, dict(os.environ))
+        self.process = context.Process(target=work, args=arguments, name="rlnas-worker")  # type: ignore[attr-defined]
         try:
             self.process.start()
         except BaseException:
@@ -93,46 +102,97 @@ class Worker:
             raise
         finally:
             theirs.close()
+            writer.close()
 
-    def give(self, position: int, architecture: Architecture) -> bool:
-        """Hand over a candidate; False where the process is no longer there."""
+    def give(self, request: Any, task: Any) -> bool:
+        """Hand over a request; False where the process is no longer there."""
         self.has_begun = False
-        self.position, self.architecture, self.since = position, architecture, time.monotonic()
+        self.task, self.since = task, time.monotonic()
+        self._kills = machine_kills()
+        self._stderr.forget()
         try:
-            self._pipe.send(architecture)
+            self._pipe.send(request)
         except OSError:
             return False
         return True
 
-    def begin(self) -> None:
-        """Note that it has begun its candidate."""
-        self.has_begun = self.has_worked = True
-        self.since = time.monotonic()
-
-    def answer(self) -> Answer | None:
-        """Return what the worker says, or None where it says nothing yet."""
+    def listen(self) -> Message | None:
+        """Return what the worker says, or None where it says nothing yet; notes when it begins."""
         try:
-            if self._pipe.poll():
-                answer: Answer = self._pipe.recv()
-                return answer
+            while self._pipe.poll():
+                message: Message = self._pipe.recv()
+                if isinstance(message, News) and isinstance(message.content, Said):
+                    said = message.content
+                    logging.getLogger(said.logger).log(said.level, "%s", said.text)
+                    continue
+                if isinstance(message, Begun):
+                    self.has_begun = self.has_worked = True
+                    self.since, self._pid = time.monotonic(), message.pid
+                return message
         except (EOFError, OSError):
-            self.process.join(5.0)
-            return Death(self.process.exitcode)
-        return None if self.process.is_alive() else Death(self.process.exitcode)
+            self.process.join(10.0)  # its guard ends what it has left behind
+            return self._death()
+        return None if self.process.is_alive() else self._death()
+
+    def freeze(self) -> None:
+        """Stop it where it is, with all that it has started in its session; its clock stops with `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self, seconds: float) -> None:
+        """Let it go on after so many seconds, which do not count."""
+        self._signal(signal.SIGCONT)
+        self.since += seconds
 
     def stop(self, *, at_once: bool) -> None:
         """End the process and wait for its end; an idle one is given a moment to end by itself."""
         self._pipe.close()
         if not at_once:
             self.process.join(1.0)
+        if self.process.is_alive():
+            self.process.terminate()  # tells the guard, which ends all of it
+            self.process.join(10.0)
         self.process.kill()
         self.process.join()
         self.process.close()
 
     @property
     def signals(self) -> tuple[Connection, int]:
-        """What becomes readable when there is an answer."""
+        """What becomes readable when there is something to say."""
         return self._pipe, self.process.sentinel
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._pid, number)
+
+    def _death(self) -> Death:
+        return Death(self.process.exitcode, self._stderr.last_words(), machine_kills() > self._kills)
+
+
+class _Stderr:
+    """What a worker writes to its error output: passed on as it comes, and the end of it kept."""
+
+    def __init__(self, reader: Connection) -> None:
+        self._tail = b""
+        self._thread = threading.Thread(target=self._pump, args=(reader,), name="rlnas-stderr", daemon=True)
+        self._thread.start()
+
+    def forget(self) -> None:
+        self._tail = b""
+
+    def last_words(self) -> str:
+        """Return the end of what was written, on one line; for a worker that has ended."""
+        self._thread.join(1.0)
+        lines = [line.strip() for line in self._tail.decode(errors="replace").splitlines() if line.strip()]
+        text = " / ".join(lines[-3:])
+        return text if len(text) <= 300 else f"... {text[-300:]}"
+
+    def _pump(self, reader: Connection) -> None:
+        with reader, suppress(OSError):
+            while data := os.read(reader.fileno(), 65_536):
+                self._tail = (self._tail + data)[-_LAST_WORDS:]
+                with suppress(OSError):
+                    os.write(2, data)
 
 
 def wait_for_any(workers: Iterable[Worker], timeout: float | None) -> list[Worker]:
@@ -141,18 +201,19 @@ def wait_for_any(workers: Iterable[Worker], timeout: float | None) -> list[Worke
     return list(dict.fromkeys(owners[ready] for ready in wait(list(owners), timeout)))
 
 
-def packed(proxy: Proxy) -> bytes:
-    """Return the proxy as each worker gets it, once.
+def packed(subject: Any, job: Job | None = None, kind: str = "proxy") -> bytes:
+    """Return a job and its subject as each worker gets them, once; without a job the subject alone.
 
     Raises:
         ConfigError: It does not pickle.
     """
     try:
-        return pickle.dumps(proxy, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(subject if job is None else (job, subject), protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
+        advice = "use executor=serial" if kind == "proxy" else "set evaluator.measure_timeout_seconds=null"
         raise ConfigError(
-            f"proxy {type(proxy).__name__} cannot be sent to worker processes ({type(error).__name__}: {error}); "
-            "define it at the top of a module and keep open files and lambdas out of it, or use executor=serial"
+            f"{kind} {type(subject).__name__} cannot be sent to worker processes ({type(error).__name__}: {error}); "
+            f"define it at the top of a module and keep open files and lambdas out of it, or {advice}"
         ) from error
 
 
@@ -176,42 +237,9 @@ def start_error(details: str) -> SearchError:
     )
 
 
-# In the worker -----------------------------------------------------------------------------------------------------
-
-
-def work(pipe: Connection, payload: bytes) -> None:
-    """Answer candidates until the pipe is closed; the main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-    refusal = None
-    try:
-        proxy: Proxy = pickle.loads(payload)  # noqa: S301 - made by the parent process a moment ago
-    except Exception as error:  # an answer to each candidate says so
-        refusal = Refusal("ConfigError", f"the proxy cannot be rebuilt in a worker ({type(error).__name__}: {error})")
-    while True:
-        try:
-            architecture = pipe.recv()
-            pipe.send(Begun())
-            pipe.send(refusal or _answer(proxy, architecture))
-        except (EOFError, OSError):  # the parent has closed the pipe
-            return
-
-
-def _answer(proxy: Proxy, architecture: Architecture) -> Answer:
-    try:
-        return estimate_one(proxy, architecture)
-    except RlnasError as error:
-        return Refusal(type(error).__name__, str(error))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+def work(pipe: Connection, stderr: Connection, payload: bytes, limits: Limits, environment: Mapping[str, str]) -> None:
+    """Answer requests until the pipe is closed; the main function of a worker process."""
+    serve(pipe, stderr, payload, limits, environment)
 
 
 def _signal_name(number: int) -> str:
@@ -219,3 +247,17 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+__all__ = [
+    "Begun",
+    "Death",
+    "Done",
+    "News",
+    "Refusal",
+    "Worker",
+    "make_context",
+    "packed",
+    "start_error",
+    "wait_for_any",
+]
