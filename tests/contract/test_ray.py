@@ -141,11 +141,24 @@ def executor(nodes: Any) -> Iterator[RayExecutor]:
 
 
 def pids_of_workers() -> list[int]:
-    """Return the processes of Ray in which candidates are looked after."""
+    """Return the processes of Ray in which candidates of this process are looked after; other tests have their own."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        if command(int(entry.parent.name)).startswith(b"ray::CandidateWorker"):
-            found.append(int(entry.parent.name))
+        pid = int(entry.parent.name)
+        if command(pid).startswith(b"ray::CandidateWorker") and os.getpid() in ancestors(pid):
+            found.append(pid)
+    return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """Return the parent of a process, its parent, and so on; none where it is gone."""
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return []
+        found.append(pid)
     return found
 
 
@@ -180,7 +193,7 @@ def test_a_lost_worker_costs_nothing(executor: RayExecutor, caplog: pytest.LogCa
 
 @pytest.mark.slow
 def test_a_candidate_that_loses_its_worker_again_and_again_is_given_up(nodes: Any) -> None:
-    executor = RayExecutor(nodes.address, workers=1, retries=1)
+    executor = RayExecutor(nodes.address, workers=1, retries=1, timeout_seconds=60.0)
     killer = threading.Thread(target=kill_workers, args=(2,))
     try:
         killer.start()
