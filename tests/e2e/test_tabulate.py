@@ -102,7 +102,7 @@ def test_a_table_of_a_whole_space_survives_everything_and_can_be_searched(rlnas:
 
     resumed = rlnas("tabulate", *TABULATE, "hydra.run.dir=ended")
     assert resumed.exit_code == 0, resumed.stderr
-    assert "13 of 13 architectures, 16 columns" in resumed.stdout
+    assert "13 of 13 architectures, 17 columns" in resumed.stdout
     table = Table.read(images / "ended" / "table.npz")
     assert (len(table), list(table.columns)) == (NUM_CANONICAL, COLUMNS)
     assert not np.isnan(table.values).any()
