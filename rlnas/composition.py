@@ -24,7 +24,7 @@ from rlnas.findings import Asked
 from rlnas.front import Feasibility
 from rlnas.interfaces import Agent, Constraint, Device, Executor, Proxy, Reward
 from rlnas.pareto import check_reference, choose_objectives
-from rlnas.parts import GIVEN, make, make_device, make_task, with_part, write_config
+from rlnas.parts import GIVEN, make, make_device, make_task, prepare_workers, with_part, write_config
 from rlnas.promotion import Promoter
 from rlnas.remeasurement import check_real_device, real_device
 from rlnas.search import Observer, Search
@@ -49,6 +49,7 @@ def compose(
         ConfigError: A part is unknown, misconfigured, or does not fit another.
     """
     configuration.check_config(config, overrides, GIVEN)
+    prepare_workers(config)
     space: SearchSpace = make(config.space)
     task = make_task(config)
     reward: Reward = make(config.reward)

@@ -14,6 +14,8 @@ from rlnas import config as configuration
 from rlnas import results
 from rlnas.data import Task
 from rlnas.errors import ConfigError
+from rlnas.evaluation.executors.processes import ProcessExecutor
+from rlnas.evaluation.executors.workers import warm_up
 from rlnas.evaluation.isolation import IsolatedDevice
 from rlnas.interfaces import Device
 from rlnas.space import Json, SearchSpace
@@ -35,6 +37,13 @@ def make(node: DictConfig, **available: Any) -> Any:
     """
     factory = instantiate(node, _convert_="all", _partial_=True)
     return factory(**configuration.accepted(factory.func, available))
+
+
+def prepare_workers(config: DictConfig) -> None:
+    """Start what makes worker processes in the background, where the run will have some."""
+    proxy, executor = configuration.target_of(config.proxy), configuration.target_of(config.executor)
+    if executor is ProcessExecutor and not getattr(proxy, "in_process", False):
+        warm_up()
 
 
 def make_task(config: DictConfig) -> Task | None:

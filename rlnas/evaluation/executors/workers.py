@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
+from multiprocessing.context import BaseContext, ForkServerContext
 from typing import Any
 
 from rlnas.errors import ConfigError, SearchError
@@ -229,6 +230,12 @@ def make_context() -> BaseContext:
     return context
 
 
+def warm_up() -> None:
+    """Start the fork server and return at once: it loads torch while this process makes its own preparations."""
+    if isinstance(make_context(), ForkServerContext):
+        forkserver.ensure_running()
+
+
 def start_error(details: str) -> SearchError:
     """Return the error of workers that do not start."""
     return SearchError(
@@ -260,4 +267,5 @@ __all__ = [
     "packed",
     "start_error",
     "wait_for_any",
+    "warm_up",
 ]
