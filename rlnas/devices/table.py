@@ -17,7 +17,12 @@ from rlnas.tables import Table, TableLookup, cached_table
 
 logger = logging.getLogger(__name__)
 
-_EXACT = {"num_params": "num_params", "macs": "macs", "flops": "macs"}  # published "flops" are multiply-adds
+_EXACT = {
+    "num_params": "num_params",
+    "macs": "macs",
+    "flops": "macs",  # published "flops" are multiply-adds
+    "peak_memory_bytes": "peak_memory_bytes",
+}
 
 
 class TableDevice:

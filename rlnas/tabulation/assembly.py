@@ -20,7 +20,7 @@ from rlnas.space import Architecture, FloatArray, Json, SearchSpace
 from rlnas.tables import Table
 from rlnas.tabulation.trainings import Training, scope_of_test
 
-EXACT = ("num_params", "macs")
+EXACT = ("num_params", "macs", "peak_memory_bytes")
 """Costs that no device decides: their columns are not named after one."""
 
 

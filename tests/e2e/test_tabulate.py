@@ -38,6 +38,7 @@ COLUMNS = [
     "val_accuracy@2", "val_accuracy@2/seed0", "val_accuracy@2/seed1", "train_seconds@2",
     "test_accuracy@2", "test_accuracy@2/seed0", "test_accuracy@2/seed1",
     "host.latency_ms", "host.latency_ms_low", "host.latency_ms_high", "num_params", "macs",
+    "peak_memory_bytes",
 ]  # fmt: skip
 NUM_CANONICAL = 13
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from signals import heed_interrupts
 from store_parts import ESTIMATES, Noting, architectures, notes_of, pipeline, rows_of, wait_until
 
 from rlnas.errors import SearchError
@@ -48,7 +49,7 @@ def start(
         f"import sys; sys.path.insert(0, {str(TESTS)!r}); from pathlib import Path; from store_parts import work; "
         f"work(Path({str(path)!r}), Path({str(notes)!r}), {seconds}, {name!r}, list({numbers}), {batch})"
     )
-    return subprocess.Popen([sys.executable, "-c", code])
+    return subprocess.Popen([sys.executable, "-c", code], preexec_fn=heed_interrupts)
 
 
 # Rows ----------------------------------------------------------------------------------------------------------
