@@ -38,7 +38,7 @@ def test_help_says_what_there_is(rlnas: Run) -> None:
 
 def test_other_commands_do_not_pay_for_it() -> None:
     code = "import sys, rlnas.cli; assert 'rlnas.evaluation.upkeep.contents' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_store_is_listed_in_words(rlnas: Run, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_help_says_what_there_is(rlnas: Run) -> None:
 
 def test_other_commands_do_not_pay_for_it() -> None:
     code = "import sys, rlnas.cli; assert 'rlnas.tables.importing' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_accuracies_and_devices_become_one_table(rlnas: Run, data_folder: Path, tmp_path: Path) -> None:

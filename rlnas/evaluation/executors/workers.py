@@ -2,7 +2,7 @@
 
 Each worker has a pipe of its own and shares no lock, so that whatever becomes of one cannot stop another. The pools
 at hand do not give that: concurrent.futures and loky lose all queued work at one dead process; pebble 5.2 gives up
-where an idle worker is killed, and about one crash in a thousand was never reported (its task waits for ever).
+where an idle worker is killed, and does not report every crash (its task then waits for ever).
 """
 
 from __future__ import annotations
