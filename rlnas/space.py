@@ -28,6 +28,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 Json: TypeAlias = Any  # str, int, float, bool, None, or lists and dicts of these
 
 Kind = Literal["layer", "connection", "size"]
+InputKind = Literal["image", "signal", "tokens", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,28 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What a network must know of its task: the shape of one input (without batch) and the classes."""
+    """What a network must know of its task: the shape of one input (without batch) and the classes.
+
+    Attributes:
+        name: Of the data set.
+        input_shape: (C, H, W) of an image or a spectrogram, (C, L) of a signal, (L,) of a sequence of tokens.
+        num_classes: Number of classes K.
+        vocabulary_size: Number of different tokens; inputs are then int64 in [0, vocabulary_size), where 0 pads.
+            None: inputs are float32.
+    """
 
     name: str
     input_shape: tuple[int, ...]
     num_classes: int
+    vocabulary_size: int | None = None
+
+    @property
+    def kind(self) -> InputKind:
+        """What an input is, as far as networks must know."""
+        if self.vocabulary_size is not None:
+            return "tokens"
+        kinds: dict[int, InputKind] = {2: "signal", 3: "image"}
+        return kinds.get(len(self.input_shape), "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +187,17 @@ class SearchSpace(ABC):
             f"space {self.name!r} does not say which blocks its networks consist of; override blocks, bound_state and "
             "build_block (see SearchSpace in rlnas/space.py), or use a device that measures whole networks"
         )
+
+    def added_blocks(self, prefix: Sequence[int], candidates: Sequence[int], task: TaskSpec) -> list[Counter[Block]]:
+        """Return what each of these legal candidates adds to the `blocks` of a legal prefix.
+
+        Override it where that takes less than all blocks of all longer prefixes: masks of limits ask it at each step.
+
+        Raises:
+            SpaceError: As `blocks`.
+        """
+        before = self.blocks(prefix, task)
+        return [self.blocks((*prefix, candidate), task) - before for candidate in candidates]
 
     def bound_state(self, prefix: Sequence[int]) -> Hashable:
         """Return all of a prefix that decides which blocks its cheapest completion adds to `blocks`, but its length.

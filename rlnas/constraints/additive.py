@@ -46,6 +46,13 @@ class BlockCosts:
 
     def of(self, blocks: Counter[Block]) -> FloatArray:
         """Return what blocks add, shape (m,)."""
+        return np.array(self._total(blocks))
+
+    def added(self, prefix: Prefix, candidates: Sequence[int]) -> FloatArray:
+        """Return what each of these candidates adds after a prefix, shape (k, m)."""
+        return np.array([self._total(blocks) for blocks in self._space.added_blocks(prefix, candidates, self._task)])
+
+    def _total(self, blocks: Counter[Block]) -> list[float]:
         total = [0.0] * len(self._held)
         for block, count in blocks.items():
             known = self._known.get(block)
@@ -53,7 +60,7 @@ class BlockCosts:
                 known = self._known[block] = self._ask(block)
             for column, cost in enumerate(known):
                 total[column] += count * cost
-        return np.array(total)
+        return total
 
     def _ask(self, block: Block) -> list[float]:
         costs = [float(source.block_costs(block)[cost]) for cost, source in self._held]

@@ -158,7 +158,7 @@ class Additive:
         place.added = branch.added
         fits = _fits(branch.added, reached, room)
         if branch.differing:
-            place.added = self._added(prefix, place, branch, fits)
+            place.added = self._added(prefix, branch, fits)
             fits = _fits(place.added, reached, room)
         place.mask = np.zeros(self._space.num_candidates[len(prefix)], dtype=np.bool_)
         place.mask[branch.candidates] = fits
@@ -178,24 +178,20 @@ class Additive:
         position = branch.legal.index(prefix[-1])
         return _Place(before.cost + before.added[position], branch.after[position])
 
-    def _added(self, prefix: Prefix, place: _Place, branch: Branch, fits: BoolArray) -> FloatArray:
+    def _added(self, prefix: Prefix, branch: Branch, fits: BoolArray) -> FloatArray:
         """Return what each legal candidate adds after this very prefix, shape (k, m); inf where that does not fit.
 
         Args:
-            prefix: Of this place.
-            place: Knows its cost.
+            prefix: After which.
             branch: What is known of all prefixes of the state.
             fits: Of the candidates that add the same after all prefixes of the state: where the cheapest on the way to
                 a state does not fit, no other one does.
         """
         added = branch.added.copy()
-        before = place.cost - self._costs.fixed
-        for position in branch.differing:
-            if fits[branch.rivals[position]]:
-                longer = (*prefix, branch.legal[position])
-                added[position] = self._costs.of(self._costs.blocks(longer)) - before
-            else:
-                added[position] = np.inf
+        added[branch.differing, :] = np.inf
+        fitting = [position for position in branch.differing if fits[branch.rivals[position]]]
+        if fitting:
+            added[fitting] = self._costs.added(prefix, [branch.legal[position] for position in fitting])
         return added
 
     def _reached(self, t: int, state: Hashable, branch: Branch) -> FloatArray:

@@ -40,12 +40,14 @@ class _Walk(NamedTuple):
     Attributes:
         features: The shapes of the stem's output and of each layer's.
         same_as: For each of these tensors the first that is the same, as layers may pass their input on.
-        blocks: All that has run so far.
+        blocks: All that has run so far, but the joins.
+        joins: What joins have run; apart, so that what a choice adds stands at the end of either.
     """
 
     features: tuple[Feature, ...]
     same_as: tuple[int, ...]
     blocks: tuple[Block, ...]
+    joins: tuple[Block, ...]
 
 
 class Chain(SearchSpace):
@@ -133,15 +135,20 @@ class Chain(SearchSpace):
         Raises:
             SpaceError: The input is no image, or too small.
         """
-        image, length = self._image(task), len(prefix)
-        first, end = self._complete[length]
-        walk = self._walk(first, tuple(prefix[:end]), image)
-        for layer in range(first, self.num_layers):
-            longer = self._after(walk, layer, prefix, image)
-            if longer is None:
-                return Counter(walk.blocks)
-            walk = longer
-        return Counter((*walk.blocks, head_block(walk.features[-1], image, task.num_classes)))
+        image = self._image(task)
+        first, end = self._complete[len(prefix)]
+        walk = self._on(self._walk(first, tuple(prefix[:end]), image), prefix, image, task.num_classes)
+        return Counter((*walk.blocks, *walk.joins))
+
+    def added_blocks(self, prefix: Sequence[int], candidates: Sequence[int], task: TaskSpec) -> list[Counter[Block]]:
+        """Return what each candidate adds to `blocks`: the layers before the last are walked once for all of them."""
+        image = self._image(task)
+        first, end = self._complete[len(prefix)]
+        start = self._walk(first, tuple(prefix[:end]), image)
+        before = self._on(start, prefix, image, task.num_classes)
+        num_blocks, num_joins = len(before.blocks), len(before.joins)
+        longer = (self._on(start, (*prefix, candidate), image, task.num_classes) for candidate in candidates)
+        return [Counter((*walk.blocks[num_blocks:], *walk.joins[num_joins:])) for walk in longer]
 
     def bound_state(self, prefix: Sequence[int]) -> Hashable:
         """Return the width and the number of pools so far, and the layer whose width comes next.
@@ -217,13 +224,22 @@ class Chain(SearchSpace):
         """Return the first layers, all of whose choices are in the prefix; remembered, as siblings share them."""
         walk = self._walks.get((prefix, image))
         if walk is None:
-            walk = _Walk((Feature(self.widths[0], 1),), (0,), (stem_block(self.widths[0], image),))
+            walk = _Walk((Feature(self.widths[0], 1),), (0,), (stem_block(self.widths[0], image),), ())
             for layer in range(num_layers):
                 walk = self._after(walk, layer, prefix, image) or walk  # never None: each of them is decided
             if len(self._walks) >= _MOST_WALKS:
                 self._walks.clear()
             self._walks[prefix, image] = walk
         return walk
+
+    def _on(self, walk: _Walk, prefix: Sequence[int], image: tuple[int, int, int], num_classes: int) -> _Walk:
+        """Return a walk with all further layers that the prefix decides; after the last one the classifier runs."""
+        for layer in range(len(walk.features) - 1, self.num_layers):
+            longer = self._after(walk, layer, prefix, image)
+            if longer is None:
+                return walk
+            walk = longer
+        return walk._replace(blocks=(*walk.blocks, head_block(walk.features[-1], image, num_classes)))
 
     def _after(self, walk: _Walk, i: int, prefix: Sequence[int], image: tuple[int, int, int]) -> _Walk | None:
         """Return a walk one layer longer; None where the prefix does not decide what the layer is."""
@@ -236,15 +252,15 @@ class Chain(SearchSpace):
             return None
         size = self.widths[prefix[width] if 0 <= width < length else 0]
         source = prefix[join] - 1 if 0 <= join < length else -1
-        features, same_as, blocks = walk
+        features, same_as, blocks, joined = walk
         block, after = layer_block(self.operations[operation], size, features[-1], image)
         joins = source >= 0 and same_as[source] != same_as[-1]
         if joins:
-            blocks += join_blocks(features[source], features[-1], image)
+            joined += join_blocks(features[source], features[-1], image)
         if block is not None:
             blocks += (block,)
         tensor = same_as[-1] if block is None and not joins else len(features)
-        return _Walk((*features, after), (*same_as, tensor), blocks)
+        return _Walk((*features, after), (*same_as, tensor), blocks, joined)
 
     def _check(self) -> None:
         """Refuse parameters without a meaning."""

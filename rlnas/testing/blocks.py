@@ -31,7 +31,7 @@ def has_blocks(space: SearchSpace, task: TaskSpec) -> bool:
 
 
 def check_blocks(space: SearchSpace, architectures: Sequence[Architecture], task: TaskSpec) -> None:
-    """Check the rules of `blocks`, `bound_state` and `build_block`.
+    """Check the rules of `blocks`, `added_blocks`, `bound_state` and `build_block`.
 
     Args:
         space: Has blocks.
@@ -125,11 +125,10 @@ def _following(space: SearchSpace, prefix: tuple[int, ...], task: TaskSpec) -> _
     mask = space.legal(np.array([prefix], dtype=np.int64).reshape(1, len(prefix)))[0]
     before = space.blocks(prefix, task)
     longer = {index: (*prefix, index) for index, allowed in enumerate(mask.tolist()) if allowed}
-    return _Next(
-        prefix,
-        {index: space.bound_state(indices) for index, indices in longer.items()},
-        {index: space.blocks(indices, task) - before for index, indices in longer.items()},
-    )
+    added = {index: space.blocks(indices, task) - before for index, indices in longer.items()}
+    message = f"added_blocks({prefix}) of space {space.name!r} must give what each candidate adds to blocks"
+    require(space.added_blocks(prefix, list(longer), task) == list(added.values()), message)
+    return _Next(prefix, {index: space.bound_state(indices) for index, indices in longer.items()}, added)
 
 
 def _check_equal(space: SearchSpace, first: _Next, second: _Next) -> None:

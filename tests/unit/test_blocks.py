@@ -156,6 +156,13 @@ class Careless(Chain):
         return super().bound_state(prefix)[1:]  # type: ignore[index]
 
 
+class Doubled(Chain):
+    """Forgets what is there before a candidate is chosen."""
+
+    def added_blocks(self, prefix: Sequence[int], candidates: Sequence[int], task: TaskSpec) -> list[Counter[Block]]:
+        return [self.blocks((*prefix, candidate), task) for candidate in candidates]
+
+
 class Unbuilt(Chain):
     build_block = SearchSpace.build_block
 
@@ -166,6 +173,7 @@ class Unbuilt(Chain):
         (Forgets, "parameters, but the network"),
         (Hasty, "which the completion"),
         (Careless, "have one bound_state"),
+        (Doubled, "added_blocks.* must give what each candidate adds"),
         (Unbuilt, "build_block.* fails"),
     ],
 )
