@@ -82,7 +82,7 @@ class Recorder:
             self._history.append(new)
             for record in new:
                 self._note(record)
-        self._progress.show(self._status())
+        self._progress.show_status(self._status())
 
     def restore(self, records: Sequence[Record]) -> None:
         """Take over what the run has recorded before; history and tracker have it."""
@@ -96,7 +96,7 @@ class Recorder:
 
     def show_batch(self, done: int, total: int) -> None:
         """Show how far the batch that is being evaluated has come."""
-        self._progress.show(self._status((done, total)))
+        self._progress.show_status(self._status((done, total)))
 
     def stop_clock(self) -> None:
         """End the wall time of the search; what follows is not part of its overhead."""

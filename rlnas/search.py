@@ -208,7 +208,7 @@ class Search:
             with closing(History(self._folder / PROMOTIONS, promoter.fidelity)) as history:
                 promotion = promoter.promote(
                     recorder.records,
-                    show=lambda doing, spent: self._progress.show(Status(doing=doing, fraction=spent)),
+                    show=lambda doing, spent: self._progress.show_status(Status(doing=doing, fraction=spent)),
                     keep=history.append,
                 )
             found = found.promoted(promotion)
@@ -221,7 +221,7 @@ class Search:
         records = found.winners(self._asked.most)
         if not records:
             return found, "there is no winner"
-        self._progress.show(Status(doing=f"measuring {len(records)} winners again on {device.name}"))
+        self._progress.show_status(Status(doing=f"measuring {len(records)} winners again on {device.name}"))
         try:
             remeasurement = remeasure(
                 device,
@@ -259,7 +259,7 @@ class Search:
         space = self._evaluator.space
         named = space.references()
         if named:
-            self._progress.show(Status(doing=f"evaluating {len(named)} reference networks of the space"))
+            self._progress.show_status(Status(doing=f"evaluating {len(named)} reference networks of the space"))
         evaluations = self._evaluator.evaluate_free(list(named.values()))
         return {
             name: Record(0, evaluation, math.nan, None, space.describe(evaluation.architecture))

@@ -17,7 +17,7 @@ from rlnas.profiling import Journal, ProfilePlan, Profiling
 from rlnas.results import write_atomically
 from rlnas.space import Json, SearchSpace, TaskSpec
 from rlnas.tabulation.assembly import software
-from rlnas.tracking.trainings import TrainingsProgress
+from rlnas.tracking.line import ProgressLine
 
 OK, INTERRUPTED = 0, 130
 
@@ -59,7 +59,7 @@ class Request:
         facts = {
             "profile": FORMAT,
             "space": self.space.key,
-            "task": [list(self.task.input_shape), self.task.num_classes],
+            "task": list(self.task.settings.values()),
             "device": dict(self.device.settings),
             "seed": self.plan.seed,
         }
@@ -83,7 +83,7 @@ def run(request: Request, messages: Console, console: Console) -> int:
     journal = Journal(part, request.identity)
     if journal.resumed and journal.values:
         messages.print(f"going on with {len(journal.values)} values of {part}", highlight=False, markup=False)
-    with TrainingsProgress(messages) as progress:
+    with ProgressLine(messages) as progress:
         work = Profiling(request.space, request.task, request.device, request.plan, journal, progress.show)
         try:
             profile = work.run(request.device_config, software()["versions"])

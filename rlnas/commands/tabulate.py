@@ -21,7 +21,7 @@ from rlnas.space import Architecture, Json, SearchSpace
 from rlnas.tables import Table
 from rlnas.tabulation import Standing, Tabulation, Training, assemble, members, stratified_sample
 from rlnas.tabulation.assembly import added, provenance, software
-from rlnas.tracking.trainings import TrainingsProgress, describe
+from rlnas.tracking.line import ProgressLine, clock
 
 TABLE = "table.npz"
 OK, INTERRUPTED = 0, 130
@@ -210,7 +210,7 @@ def run(request: Request, messages: Console, console: Console) -> int:
         RlnasError: The table cannot be made; what has finished is in the store.
     """
     architectures = request.architectures()
-    with TrainingsProgress(messages) as progress:
+    with ProgressLine(messages) as progress:
 
         def show(standing: Standing) -> None:
             s = standing
@@ -249,12 +249,22 @@ def _write(
     _say(table, len(architectures), failed, path, console)
 
 
+def describe(done: int, total: int, failed: int, seconds_left: float | None, doing: str) -> str:
+    """Return the standing in one line: trainings finished, those that failed, time left, what is being done."""
+    parts = [f"{done} of {total} trainings"]
+    if failed:
+        parts.append(f"failed {failed}")
+    if seconds_left is not None:
+        parts.append(f"{clock(seconds_left)} left")
+    return " · ".join([*parts, doing])
+
+
 def _described(request: Request) -> dict[str, Json]:
     task = request.task
     if task is None:
         return {"config": dict(request.config)}
     splits = {name: len(getattr(task, name)) for name in ("train", "validation", "test")}
-    spec = {"name": task.spec.name, "input_shape": list(task.spec.input_shape), "num_classes": task.spec.num_classes}
+    spec = {"name": task.spec.name, **task.spec.settings}
     return {"task_spec": spec, "examples": splits, "config": dict(request.config)}
 
 

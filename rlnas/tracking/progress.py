@@ -1,17 +1,10 @@
-"""The terminal while a search runs: one live line, or a plain line now and then where nobody watches."""
+"""Where a search stands, in one line."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from types import TracebackType
 
-from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-
-_PLAIN_INTERVAL_SECONDS = 10.0
+from rlnas.tracking.line import ProgressLine, clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,47 +32,12 @@ class Status:
     doing: str | None = None
 
 
-class Progress:
-    """Shows a `Status`; a context manager.
+class Progress(ProgressLine):
+    """Shows a `Status`."""
 
-    Nothing refreshes in the background, for a thread that draws would disturb a latency measurement.
-
-    Args:
-        console: Where to draw; plain lines where it is no terminal.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        self._started = time.monotonic()
-        self._last_plain = self._started
-
-    def __enter__(self) -> Progress:
-        self._started = self._last_plain = time.monotonic()
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def show(self, status: Status) -> None:
+    def show_status(self, status: Status) -> None:
         """Draw the state of the search; plain lines of its progress come at most every ten seconds."""
-        now = time.monotonic()
-        if self._live is not None:
-            self._live.update(self._line(status, now - self._started), refresh=True)
-        elif status.doing is not None or now - self._last_plain >= _PLAIN_INTERVAL_SECONDS:
-            self._last_plain = now
-            line = f"{status.fraction:4.0%}  {describe(status, now - self._started)}"
-            self._console.print(line, highlight=False, soft_wrap=True)
-
-    def _line(self, status: Status, elapsed: float) -> Table:
-        line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(total=1.0, completed=status.fraction, width=24), describe(status, elapsed))
-        return line
+        self.show(describe(status, self.elapsed), status.fraction, at_once=status.doing is not None)
 
 
 def describe(status: Status, elapsed_seconds: float) -> str:
@@ -101,10 +59,3 @@ def describe(status: Status, elapsed_seconds: float) -> str:
         if 0 < status.fraction < 1:
             parts.append(f"{clock(elapsed_seconds * (1 - status.fraction) / status.fraction)} left")
     return " · ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as m:ss, or h:mm:ss from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

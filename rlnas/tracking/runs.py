@@ -1,26 +1,19 @@
-"""The terminal while many runs are under way: one live line, or a plain line now and then where nobody watches."""
+"""Where many runs stand, in one line."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 
-from rlnas.tracking.progress import clock
+from rlnas.tracking.line import ProgressLine, clock
 
-_PLAIN_INTERVAL_SECONDS = 10.0
 _MOST_NAMED = 5
 
 
-class RunsProgress:
-    """Shows how many runs of each variant have finished; a context manager.
-
-    Nothing refreshes in the background, for a thread that draws would disturb a latency measurement.
+class RunsProgress(ProgressLine):
+    """Shows how many runs of each variant have finished.
 
     Args:
         console: Where to draw; plain lines where it is no terminal.
@@ -30,37 +23,21 @@ class RunsProgress:
     """
 
     def __init__(self, console: Console, counts: Mapping[str, int], finished: Mapping[str, int], *, live: bool) -> None:
-        self._console = console
+        super().__init__(console, live=live)
         self._counts = counts
         self._finished = {name: finished.get(name, 0) for name in counts}
         self._before = sum(finished.values())
         self._every_run = not live
-        draws = live and console.is_terminal
-        self._live = Live(console=console, auto_refresh=False, transient=True) if draws else None
-        self._started = self._last_plain = time.monotonic()
 
-    def __enter__(self) -> RunsProgress:
-        self._started = self._last_plain = time.monotonic()
-        if self._live is not None:
-            self._live.start()
-            self._live.update(self._line(), refresh=True)
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._draw()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def finish(self, variant: str) -> None:
         """Count one more run of a variant, failed ones too, and draw."""
         self._finished[variant] += 1
-        now = time.monotonic()
-        if self._live is not None:
-            self._live.update(self._line(), refresh=True)
-        elif self._every_run or now - self._last_plain >= _PLAIN_INTERVAL_SECONDS:
-            self._last_plain = now
-            self._console.print(self.describe(now - self._started), highlight=False, soft_wrap=True, markup=False)
+        self._draw(at_once=self._every_run)
 
     def describe(self, elapsed_seconds: float) -> str:
         """Return the state in one line: runs finished, of each variant where they are few, time left."""
@@ -73,9 +50,6 @@ class RunsProgress:
             parts.append(f"{clock(elapsed_seconds * (total - done) / new)} left")
         return " · ".join(parts)
 
-    def _line(self) -> Table:
-        line = Table.grid(padding=(0, 1))
+    def _draw(self, *, at_once: bool = False) -> None:
         fraction = sum(self._finished.values()) / max(1, sum(self._counts.values()))
-        bar = ProgressBar(total=1.0, completed=fraction, width=24)
-        line.add_row(bar, self.describe(time.monotonic() - self._started))
-        return line
+        self.show(self.describe(self.elapsed), fraction, at_once=at_once)

@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from rlnas.tracking import progress as module
-from rlnas.tracking.progress import Progress, Status, clock, describe
+from rlnas.tracking import line as module
+from rlnas.tracking.line import clock
+from rlnas.tracking.progress import Progress, Status, describe
 
 HALF = Status(evaluations=80, fraction=0.5, best_reward=0.91234, front_size=4, failed=2, in_batch=(3, 10))
 
@@ -38,7 +39,7 @@ def test_piped_output_is_plain_and_rare(monkeypatch: pytest.MonkeyPatch) -> None
     with Progress(Console(file=output, width=120)) as progress:
         for second in range(25):
             now[0] = float(second)
-            progress.show(HALF)
+            progress.show_status(HALF)
     lines = output.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(" 50%  80 evaluations")
@@ -48,6 +49,6 @@ def test_piped_output_is_plain_and_rare(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_terminal_gets_one_live_line() -> None:
     output = io.StringIO()
     with Progress(Console(file=output, width=120, force_terminal=True)) as progress:
-        progress.show(HALF)
-        progress.show(HALF)
+        progress.show_status(HALF)
+        progress.show_status(HALF)
     assert "80 evaluations" in output.getvalue()

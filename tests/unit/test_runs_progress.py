@@ -27,7 +27,7 @@ def test_runs_that_draw_their_own_line_end_with_a_plain_one() -> None:
     with RunsProgress(plain, {"a": 2}, {}, live=False) as progress:
         progress.finish("a")
         progress.finish("a")
-    assert plain.file.getvalue().splitlines()[-1] == "2 of 2 runs · a 2/2"  # type: ignore[attr-defined]
+    assert plain.file.getvalue().splitlines()[-1] == "100%  2 of 2 runs · a 2/2"  # type: ignore[attr-defined]
 
 
 def test_a_terminal_gets_one_live_line() -> None:

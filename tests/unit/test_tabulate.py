@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from rlnas.commands.tabulate import check_device, check_options, expand, make_trainings, with_lists
+from rlnas.commands.tabulate import check_device, check_options, describe, expand, make_trainings, with_lists
 from rlnas.data.digits import digits
 from rlnas.errors import ConfigError, SearchError
 from rlnas.evaluation import SerialExecutor, Store
@@ -27,7 +27,7 @@ from rlnas.spaces.chain import Chain
 from rlnas.tabulation import Standing, Tabulation, Training, assemble, members, stratified_sample
 from rlnas.tabulation.assembly import added, provenance
 from rlnas.tabulation.trainings import scope_of_test
-from rlnas.tracking.trainings import TrainingsProgress, describe
+from rlnas.tracking.line import ProgressLine
 
 GRID = Grid()
 ALL = members(GRID, canonical=True)
@@ -187,7 +187,7 @@ def test_progress_is_one_line_with_the_time_left() -> None:
     assert describe(3, 12, 1, 75.0, "val_accuracy@1") == "3 of 12 trainings · failed 1 · 1:15 left · val_accuracy@1"
     assert describe(0, 12, 0, None, "val_accuracy@1") == "0 of 12 trainings · val_accuracy@1"
     console = Console(record=True, force_terminal=True, width=100)
-    with TrainingsProgress(console) as progress:
+    with ProgressLine(console) as progress:
         progress.show("3 of 12 trainings", 0.25)
         assert "3 of 12 trainings" in console.export_text()
 
