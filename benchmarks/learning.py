@@ -19,6 +19,7 @@ def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = reporting.parser("Learning agents against random search at equal evaluations of a table.")
     searching.add_options(parser, agents="ppo,reinforce,random", seeds=50, evaluations=180)
+    searching.add_columns(parser)
     args = parser.parse_args()
     searching.check(parser, args, quick_seeds=10)
     args.agents = list(dict.fromkeys([*args.agents, "random"]))

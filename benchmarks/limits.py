@@ -92,6 +92,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--boards", default="", help="comma-separated, of the devices' table; empty for all")
     parser.add_argument("--percentiles", default="5,20,50", help="of the latency, comma-separated")
     parser.add_argument("--steps", action="store_true", help="time masked steps, and search nothing")
+    searching.add_columns(parser)
     args = parser.parse_args()
     searching.check(parser, args, quick_seeds=2)
     args.percentiles = [float(text) for text in args.percentiles.split(",")]

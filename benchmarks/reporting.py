@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rlnas.tables.bundled import locate
+
 DEFAULT_TABLES = {"table": "nb201_cifar10.npz", "devices": "nb201_devices.npz"}
 
 
@@ -51,13 +53,13 @@ def data_dir() -> Path:
 
 
 def table_path(args: argparse.Namespace, name: Literal["table", "devices"] = "table") -> Path:
-    """Return the file of option ``--table`` or ``--devices``, or its default.
+    """Return the file of option ``--table`` or ``--devices``, which may be ``bundled:NAME``, or its default.
 
     Raises:
         SystemExit: There is no such file; the message says what to give.
     """
     given: Path | None = getattr(args, name)
-    path = given if given is not None else data_dir() / DEFAULT_TABLES[name]
+    path = locate(given if given is not None else data_dir() / DEFAULT_TABLES[name]).resolve()
     if not path.is_file():
         sys.exit(f"no table at {path}; give one with --{name} FILE, or name the folder of the tables in $RLNAS_DATA")
     return path

@@ -51,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser = reporting.parser("Controllers against evolution, local search and random search on a table.")
     agents = "screened,reinforce,ppo,local_search,evolution,random"
     searching.add_options(parser, agents=agents, seeds=60, evaluations=max(CHECKPOINTS))
+    searching.add_columns(parser)
     parser.add_argument("--ablation", action="store_true", help=f"also ablate {', '.join(ABLATIONS)}, where chosen")
     args = parser.parse_args()
     searching.check(parser, args, quick_seeds=6)

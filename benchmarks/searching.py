@@ -26,9 +26,13 @@ from rlnas.interfaces import Agent
 from rlnas.proxies.table import TableProxy
 from rlnas.space import Architecture, Choice, FloatArray, SearchSpace, TaskSpec
 from rlnas.spaces.cell201 import Cell201
-from rlnas.tables import Table
+from rlnas.tables import Table, TableLookup
 
-COLUMNS = (("val_accuracy@12", "test_accuracy@200"), ("test_accuracy@50/seed0", "test_accuracy@50"))
+COLUMNS = (
+    ("val_accuracy@12", "test_accuracy@200"),
+    ("val_accuracy@4", "test_accuracy@16"),
+    ("test_accuracy@50/seed0", "test_accuracy@50"),
+)
 """Pairs of (reward, final); the first pair that a table has is taken. NAS-Bench-Macro has no validation accuracy:
 there the accuracy of one training seed stands in for it."""
 
@@ -144,7 +148,7 @@ def search(protocol: Protocol, variant: Variant, seed: int) -> Trace:
     started = time.perf_counter()
     agent.learn(env, ledger, lambda _: None)
     seconds = time.perf_counter() - started
-    rows = table.rows(np.asarray(list(seen), dtype=np.int64))
+    rows = TableLookup(table, space).rows_of(np.asarray(list(seen), dtype=np.int64))
     finals = np.asarray(table.column(protocol.final)[rows], dtype=np.float64)
     return Trace(np.asarray(list(seen.values())), finals, seconds)
 
@@ -169,6 +173,12 @@ def add_options(parser: argparse.ArgumentParser, *, agents: str, seeds: int, eva
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, each on one thread")
 
 
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `protocol_of`."""
+    parser.add_argument("--reward", metavar="COLUMN", help="to search by; else the first known pair that the table has")
+    parser.add_argument("--final", metavar="COLUMN", help="to report of the best by reward; else as --reward")
+
+
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace, *, quick_seeds: int) -> None:
     """Refuse options that make no sense; make a list of ``--agents``."""
     args.agents = list(dict.fromkeys(args.agents.split(",")))
@@ -183,12 +193,17 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace, *, quick_se
 
 def protocol_of(args: argparse.Namespace) -> Protocol:
     """Return what the command line asks for, with the columns that the table has."""
-    path = reporting.table_path(args).resolve()
+    path = reporting.table_path(args)
     table = read(path)
-    for reward, final in COLUMNS:
-        if {reward, final} <= set(table.columns):
-            return Protocol(path, reward, final, args.evaluations, args.num_envs, args.canonical)
-    raise SystemExit(f"{path} has none of the pairs of columns {COLUMNS}; it has {', '.join(table.columns)}")
+    canonical = args.canonical or len(table) < space_of(table).size  # a table without the others cannot tell them apart
+    known = [pair for pair in COLUMNS if set(pair) <= set(table.columns)]
+    reward, final = (args.reward or (known[0][0] if known else None), args.final or (known[0][1] if known else None))
+    if reward is None or final is None or not {reward, final} <= set(table.columns):
+        raise SystemExit(
+            f"{path} has not the columns to search by and to report ({reward}, {final}); give --reward and --final, "
+            f"of {', '.join(table.columns)}"
+        )
+    return Protocol(path, reward, final, args.evaluations, args.num_envs, canonical)
 
 
 def run_all(protocol: Protocol, variants: Sequence[Variant], args: argparse.Namespace) -> dict[str, list[Trace]]:

@@ -1,13 +1,15 @@
 """What stands behind the registered ids: environments from keywords alone, without Hydra.
 
-By default the task is the embedded digits, a candidate is trained for `EPOCHS` epochs in this process, the reward
-is the accuracy, there is no device and no store, and the budget has no limit that bites.
+By default the task is the embedded digits, a candidate is trained for `EPOCHS` epochs in this process (or looked up
+where the id is of the bundled table), the reward is the accuracy, there is no device and no store, and the budget has
+no limit that bites.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from envs.construction import ArchitectureEnv
@@ -16,6 +18,7 @@ from rlnas.data.digits import digits
 from rlnas.errors import ConfigError
 from rlnas.evaluation import Evaluator, Ledger, SerialExecutor
 from rlnas.interfaces import Device, Executor, Proxy
+from rlnas.proxies.table import TableProxy
 from rlnas.proxies.training import TrainingProxy
 from rlnas.space import SearchSpace
 from rlnas.spaces.cell201 import Cell201
@@ -43,6 +46,28 @@ def cell201_env(**options: Any) -> ArchitectureEnv:
 def cell201_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
     """Return the environment of ``gym.make_vec("rlnas/Cell201-v0", num_envs, **options)``."""
     return ArchitectureVectorEnv(num_envs, **make_parts(Cell201, ArchitectureVectorEnv, {"num_cells": 1, **options}))
+
+
+def digits201_env(**options: Any) -> ArchitectureEnv:
+    """Return the environment of ``gym.make("rlnas/Digits201-v0", **options)``: accuracies are looked up at once."""
+    return ArchitectureEnv(**make_parts(digits201_space, ArchitectureEnv, _looked_up(options)))
+
+
+def digits201_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
+    """Return the environment of ``gym.make_vec("rlnas/Digits201-v0", num_envs, **options)``."""
+    return ArchitectureVectorEnv(num_envs, **make_parts(digits201_space, ArchitectureVectorEnv, _looked_up(options)))
+
+
+def digits201_space() -> Cell201:
+    """Return the space of the bundled table, whose skeleton is the one that was trained."""
+    return Cell201(num_cells=1, channels=8)
+
+
+def _looked_up(options: dict[str, Any]) -> dict[str, Any]:
+    if "proxy" in options:
+        return options
+    proxy = TableProxy(digits201_space(), path=Path("bundled:digits201"), column="val_accuracy@4")
+    return {"proxy": proxy, **options}
 
 
 def make_parts(

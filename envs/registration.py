@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-IDS: dict[str, str] = {"rlnas/Chain-v0": "chain", "rlnas/Cell201-v0": "cell201"}
+IDS: dict[str, str] = {
+    "rlnas/Chain-v0": "chain",
+    "rlnas/Cell201-v0": "cell201",
+    "rlnas/Digits201-v0": "digits201",
+}
 """Each id with the name of its factories in `envs.factory`: ``<name>_env`` and ``<name>_vector_env``."""
 
 

@@ -48,7 +48,10 @@ def measure(session: onnxruntime.InferenceSession, num_rounds: int, seconds: flo
     inputs = {}
     for declared in session.get_inputs():
         shape = [size if isinstance(size, int) else 1 for size in declared.shape]
-        inputs[declared.name] = rng.standard_normal(shape, dtype=np.float32)
+        if declared.type == "tensor(int64)":
+            inputs[declared.name] = np.ones(shape, np.int64)  # tokens: 0 would be padding, and every vocabulary has a 1
+        else:
+            inputs[declared.name] = rng.standard_normal(shape, dtype=np.float32)
     run_ms(session, inputs)  # allocates
     fastest = min(run_ms(session, inputs) for _ in range(3))
     count = max(3, int(seconds * 1e3 / num_rounds / fastest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +17,8 @@ from rlnas import config as configuration
 from rlnas import promotion, results
 from rlnas.continuation import Continuation
 from rlnas.data import Task
+from rlnas.data.description import describe
+from rlnas.data.task import TASK
 from rlnas.devices.complexity import ComplexityDevice
 from rlnas.errors import ConfigError
 from rlnas.evaluation import Evaluator, Ledger, Store
@@ -52,6 +55,8 @@ def compose(
     prepare_workers(config)
     space: SearchSpace = make(config.space)
     task = make_task(config)
+    if task is not None and group is None:  # the runs of a sweep have it in their log.txt
+        Console(stderr=True).print(describe(task), highlight=False, markup=False, soft_wrap=True)
     reward: Reward = make(config.reward)
     resources = ExitStack()
     device = None if config.device is None else make_device(config, space, task, resources)
@@ -82,6 +87,10 @@ def compose(
     if task is None:
         resolved["dataset"] = None
     write_config(folder, resolved)
+    if task is not None and task.preparation:
+        results.write_atomically(
+            folder / TASK, json.dumps({"name": task.spec.name, **task.preparation}, indent=1) + "\n"
+        )
     journal.set_fact("overrides", list(overrides))
     journal.set_fact("started in", str(Path.cwd()))
     continuation = Continuation(

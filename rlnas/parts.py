@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from rlnas import config as configuration
 from rlnas import results
 from rlnas.data import Task
+from rlnas.data.description import describe
 from rlnas.errors import ConfigError
 from rlnas.evaluation.executors.processes import ProcessExecutor
 from rlnas.evaluation.executors.workers import warm_up
 from rlnas.evaluation.isolation import IsolatedDevice
 from rlnas.interfaces import Device
 from rlnas.space import Json, SearchSpace
+
+_log = logging.getLogger(__name__)
 
 GIVEN = {
     "proxy": ("space", "task"),
@@ -57,6 +61,7 @@ def make_task(config: DictConfig) -> Task | None:
     if config.dataset is None:
         raise ConfigError("the proxy or the device of this run reads a data set; choose one, as in dataset=digits")
     task: Task = make(config.dataset)
+    _log.info("%s", describe(task))
     return task
 
 

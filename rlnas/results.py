@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rlnas
+from rlnas.data.task import TASK
 from rlnas.errors import OutputError
 from rlnas.evaluation.history import Record
 from rlnas.front import Front
@@ -101,7 +102,7 @@ def held(folder: Path) -> Iterator[None]:
 def discard(folder: Path) -> None:
     """Remove a claimed folder whose run never began; one that holds anything worth keeping stays."""
     entries = list(folder.iterdir())
-    if all(entry.name in ("log.txt", CONFIG) or entry.stat().st_size == 0 for entry in entries):
+    if all(entry.name in ("log.txt", CONFIG, TASK) or entry.stat().st_size == 0 for entry in entries):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -131,9 +132,7 @@ def best_as_json(
         "format": _FORMAT,
         "rlnas": rlnas.__version__,
         "space": dict(space_config),
-        "task": None
-        if task is None
-        else {"name": task.name, "input_shape": list(task.input_shape), "num_classes": task.num_classes},
+        "task": None if task is None else {"name": task.name, **task.settings},
         "architecture": list(evaluation.architecture.indices),
         "choices": space.to_names(evaluation.architecture),
         "description": record.description,
@@ -314,8 +313,8 @@ def rebuild(path: Path) -> nn.Module:
             f"{path} comes from a run on tables, without a task to build for; call "
             "load_space(best['space']).build(architecture, TaskSpec(...)) with one"
         )
-    task = TaskSpec(best["task"]["name"], tuple(best["task"]["input_shape"]), best["task"]["num_classes"])
-    return load_space(best["space"]).build(Architecture(tuple(best["architecture"])), task)
+    of_task = {**best["task"], "input_shape": tuple(best["task"]["input_shape"])}
+    return load_space(best["space"]).build(Architecture(tuple(best["architecture"])), TaskSpec(**of_task))
 
 
 def _as_csv(lines: Sequence[Sequence[str]]) -> str:

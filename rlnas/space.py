@@ -78,6 +78,12 @@ class TaskSpec:
         kinds: dict[int, InputKind] = {2: "signal", 3: "image"}
         return kinds.get(len(self.input_shape), "other")
 
+    @property
+    def settings(self) -> dict[str, Json]:
+        """All that networks depend on, as JSON values; a vocabulary only where there is one."""
+        found: dict[str, Json] = {"input_shape": list(self.input_shape), "num_classes": self.num_classes}
+        return found if self.vocabulary_size is None else {**found, "vocabulary_size": self.vocabulary_size}
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -119,7 +125,13 @@ class SearchSpace(ABC):
         name: Short name, as in ``conf/space/<name>.yaml``.
         choices: The D choices, in the order in which an episode makes them.
         settings: All else that changes a built network (JSON values); enters `key`.
+
+    Attributes:
+        learning_rate: Peak with which AdamW trains the networks well, where nobody asks for another. It rises with the
+            deviation of the initial weights: encoders, which start at .02, need less than convolutions.
     """
+
+    learning_rate: float = 0.01
 
     def __init__(self, name: str, choices: Sequence[Choice], settings: Mapping[str, Json]) -> None:
         if not choices:
@@ -136,7 +148,11 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def build(self, architecture: Architecture, task: TaskSpec) -> nn.Module:
-        """Return the network, initialised from torch's global generator; maps (B, *input_shape) to (B, classes)."""
+        """Return the network, initialised from torch's global generator; maps (B, *input_shape) to (B, classes).
+
+        A network for tokens has the attribute ``vocabulary_size``, that of the task: whatever runs it on made-up inputs
+        then knows what it takes. So has the block that reads them (`build_block`).
+        """
 
     def legal(self, prefixes: IntArray) -> BoolArray:
         """Return which candidates may follow each prefix.

@@ -31,6 +31,8 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("RLNAS_CACHE", str(folder))
+        patch.setenv("HF_HOME", str(folder / "hugging_face"))
+        patch.setenv("HF_HUB_OFFLINE", "1")  # no test goes out for data
         yield folder
 
 

@@ -65,9 +65,11 @@ def _columns(table: Table) -> rich_table.Table:
     if has_seeds:
         shown.add_column("seeds", justify="right")
         shown.add_column("sd between seeds", justify="right")
+        shown.add_column("rank correlation of two", justify="right")
     for column in found:
         numbers = [_number(column.name, value) for value in (column.low, column.median, column.high)]
-        seeds = [str(column.seeds or ""), _number(column.name, column.noise)] if has_seeds else []
+        repeat = "" if math.isnan(column.repeat) else f"{column.repeat:.3f}"
+        seeds = [str(column.seeds or ""), _number(column.name, column.noise), repeat] if has_seeds else []
         shown.add_row(escape(column.name), str(column.missing or ""), *numbers, *seeds)
     return shown
 

@@ -79,8 +79,10 @@ class Branch:
         added: What each adds, shape (k, m); of `differing` ones only after the first such prefix.
         differing: Which may add something else after other prefixes of the state, as positions in `legal`.
         after: The state that each leads to.
-        cheapest: For each state that can be reached the candidate that adds least, as positions in `legal`.
-        rivals: For each candidate the cheapest one that leads to the same state, as positions in `legal`, length k.
+        cheapest: For each state that can be reached the candidate that adds least, or all that lead to it where none
+            adds a subset of what each other one adds; as positions in `legal`.
+        rivals: For each candidate the cheapest one that leads to the same state, or itself, as positions in `legal`,
+            length k.
     """
 
     legal: tuple[int, ...]
@@ -125,16 +127,10 @@ class StateGraph:
         after = tuple(self._space.bound_state((*prefix, candidate)) for candidate in legal)
         for candidate, state in zip(legal, after, strict=True):
             following.setdefault(state, (*prefix, candidate))
-        cheapest: dict[Hashable, int] = {}
-        for position, state in enumerate(after):
-            best = cheapest.setdefault(state, position)
-            if new[position].total() < new[best].total():  # not by cost: a block may cost nothing here
-                cheapest[state] = position
-        alone = Counter(after)
-        differing = tuple(i for i, state in enumerate(after) if alone[state] > 1 and cheapest[state] != i)
+        cheapest, rivals = _cheapest(new, after)
+        differing = tuple(i for i, rival in enumerate(rivals) if rival != i)
         added = np.array([self._costs.of(blocks) for blocks in new])
-        rivals = tuple(cheapest[state] for state in after)
-        return Branch(legal, np.array(legal), added, differing, after, tuple(cheapest.values()), rivals)
+        return Branch(legal, np.array(legal), added, differing, after, cheapest, rivals)
 
     def _new(self, before: Counter[Block], prefix: Prefix) -> Counter[Block]:
         blocks = self._costs.blocks(prefix)
@@ -152,6 +148,28 @@ class StateGraph:
                 "limits that hold by masks; override bound_state (see SearchSpace in rlnas/space.py), or leave the "
                 "limit out and take reward=reject"
             )
+
+
+def _cheapest(new: Sequence[Counter[Block]], after: Sequence[Hashable]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return `Branch.cheapest` and `Branch.rivals`, of what each candidate adds and the state that it leads to.
+
+    By blocks, not by cost: which of them cost nothing is another matter. Where no candidate adds a subset of what each
+    other one adds, they add the same after all prefixes of the state (see `SearchSpace.bound_state`).
+    """
+    cheapest: list[int] = []
+    rivals = list(range(len(new)))
+    groups: dict[Hashable, list[int]] = {}
+    for position, state in enumerate(after):
+        groups.setdefault(state, []).append(position)
+    for group in groups.values():
+        least = min(group, key=lambda position: new[position].total())
+        if all(new[least] <= new[position] for position in group):
+            cheapest.append(least)
+            for position in group:
+                rivals[position] = least
+        else:
+            cheapest += group
+    return tuple(cheapest), tuple(rivals)
 
 
 def _additive(held: Held) -> AdditiveCosts:

@@ -1,5 +1,5 @@
 """Data sets as tasks: arrays, shapes, classes and splits."""
 
-from rlnas.data.task import Split, Task
+from rlnas.data.task import Augmentation, Split, Task
 
-__all__ = ["Split", "Task"]
+__all__ = ["Augmentation", "Split", "Task"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -10,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rlnas.data.task import InputArray, Split, Task, check_fraction, make_task, stratified_split
+from rlnas.data.augmentation import augmentation
+from rlnas.data.splitting import PARTS, PartName, SplitOptions, plan_splits
+from rlnas.data.task import InputArray, Split, Task, make_task
 from rlnas.errors import ConfigError, DataError
 from rlnas.space import IntArray
 
@@ -18,10 +19,7 @@ Layout: TypeAlias = Literal["auto", "nhw", "nhwc", "nchw"]
 _Array: TypeAlias = NDArray[Any]
 
 _MAX_CHANNELS = 4  # what `auto` takes for a channel axis: grey, grey + alpha, RGB, RGBA
-_DEFAULT_TEST_FRACTION = 0.2
 _KEYS = "x_train and y_train (and, for a given test split, x_test and y_test), or x and y"
-
-_log = logging.getLogger(__name__)
 
 
 def npz(
@@ -32,6 +30,8 @@ def npz(
     test_fraction: float | None = None,
     max_examples: int | None = None,
     split_seed: int = 0,
+    crop_padding: int = 0,
+    flip: bool = False,
 ) -> Task:
     """Return the images and labels of an .npz file, split and standardised.
 
@@ -48,57 +48,37 @@ def npz(
         max_examples: Keep at most so many examples outside a given test split, stratified, before they are
             split; None keeps all. The share kept is logged.
         split_seed: Decides which example falls into which split; not the run's seed, so that runs compare.
+        crop_padding: Training images are moved at random by up to so many pixels, >= 0; 0: not at all.
+        flip: Half of the training images are mirrored, left for right.
 
     Raises:
         DataError: The file is missing, unreadable or malformed, or too small to split.
         ConfigError: A fraction or a number is out of range, or has no effect on this file.
     """
-    _check_options(layout, validation_fraction, test_fraction, max_examples)
+    if layout not in ("auto", "nhw", "nhwc", "nchw"):
+        raise ConfigError(f"dataset.layout must be auto, nhw, nhwc or nchw, got {layout!r}")
+    options = SplitOptions(validation_fraction, test_fraction, max_examples, split_seed)
     path = Path(path)
     arrays = _read(path)
     x, y = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
     order = _axes(arrays[x], layout, f"{x} in {path}")
-    inputs = _images(arrays[x], order, f"{x} in {path}")
-    labels = _labels(arrays[y], len(inputs), f"{y} in {path}")
-    classes, targets = np.unique(labels, return_inverse=True)
-    rng = np.random.default_rng(split_seed)
-    rows = _kept_rows(targets, max_examples, rng)
-    _check_counts(classes, targets[rows], 2 if "x_test" in arrays else 3, f"{y} in {path}", max_examples)
+    inputs = {"train": _images(arrays[x], order, f"{x} in {path}")}
+    labels = _labels(arrays[y], len(inputs["train"]), f"{y} in {path}")
+    classes, train_targets = np.unique(labels, return_inverse=True)
+    targets: dict[PartName, IntArray] = {"train": train_targets}
     if "x_test" in arrays:
-        if test_fraction is not None:
-            raise ConfigError(f"dataset.test_fraction has no effect: {path} has x_test; leave it out")
-        test = _given_test(arrays, order, inputs, classes, path)
-        share = validation_fraction
-    else:
-        test_fraction = _DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
-        share = _share_of_rest(validation_fraction, test_fraction)
-        kept, taken = stratified_split(targets[rows], test_fraction, rng)
-        test = Split(inputs[rows[taken]], targets[rows[taken]])
-        rows = rows[kept]
-    kept, taken = stratified_split(targets[rows], share, rng)
-    train, validation = (Split(inputs[part], targets[part]) for part in (rows[kept], rows[taken]))
-    return make_task(name or path.stem, train, validation, test, num_classes=len(classes))
-
-
-def _check_options(
-    layout: Layout, validation_fraction: float, test_fraction: float | None, max_examples: int | None
-) -> None:
-    if layout not in ("auto", "nhw", "nhwc", "nchw"):
-        raise ConfigError(f"dataset.layout must be auto, nhw, nhwc or nchw, got {layout!r}")
-    check_fraction("validation_fraction", validation_fraction)
-    if test_fraction is not None:
-        check_fraction("test_fraction", test_fraction)
-    if max_examples is not None and max_examples < 1:
-        raise ConfigError(f"dataset.max_examples must be at least 1, or null for all, got {max_examples}")
-
-
-def _share_of_rest(validation_fraction: float, test_fraction: float) -> float:
-    if validation_fraction + test_fraction >= 1.0:
-        raise ConfigError(
-            f"dataset.validation_fraction {validation_fraction} and test_fraction {test_fraction} leave nothing to "
-            "train on; their sum must be below 1"
-        )
-    return validation_fraction / (1.0 - test_fraction)
+        inputs["test"], targets["test"] = _given_test(arrays, order, inputs["train"], classes, path)
+    plan = plan_splits(targets, classes, options, f"{y} in {path}")
+    splits = [
+        Split(inputs[rows.part][rows.rows], targets[rows.part][rows.rows]) for rows in (plan[part] for part in PARTS)
+    ]
+    return make_task(
+        name or path.stem,
+        *splits,
+        num_classes=len(classes),
+        classes=[str(label) for label in classes.tolist()],
+        augmentation=augmentation(crop_padding, flip, splits[0].inputs.shape[1:]),
+    )
 
 
 def _read(path: Path) -> dict[str, _Array]:
@@ -199,30 +179,14 @@ def _labels(labels: _Array, num_images: int, where: str) -> _Array:
     return labels
 
 
-def _kept_rows(targets: IntArray, max_examples: int | None, rng: np.random.Generator) -> IntArray:
-    if max_examples is None or max_examples >= len(targets):
-        return np.arange(len(targets))
-    _, rows = stratified_split(targets, max_examples / len(targets), rng)
-    _log.info("using %d of %d examples (%.3g %%)", len(rows), len(targets), 100 * len(rows) / len(targets))
-    return rows
-
-
-def _check_counts(classes: _Array, targets: IntArray, least: int, where: str, max_examples: int | None) -> None:
-    if len(classes) < 2:
-        raise DataError(f"{where} has one class only ({classes[0]!r}); there is nothing to tell apart")
-    counts = np.bincount(targets, minlength=len(classes))
-    rarest = int(counts.argmin())
-    if counts[rarest] < least:
-        limit = "" if max_examples is None else f" with dataset.max_examples={max_examples}"
-        raise DataError(
-            f"{where}: class {classes[rarest].item()!r} has {counts[rarest]} examples{limit}, at least {least} are "
-            "needed for the splits; add examples, leave the class out, or check that these are classes"
-        )
-
-
 def _given_test(
     arrays: dict[str, _Array], order: tuple[int, ...], train: InputArray, classes: _Array, path: Path
-) -> Split:
+) -> tuple[InputArray, IntArray]:
+    """Return images and class indices of the test split that the file has.
+
+    Raises:
+        DataError: They do not fit those of x_train.
+    """
     if arrays["x_test"].ndim != len(order):
         raise DataError(
             f"x_test in {path} has shape {arrays['x_test'].shape}; expected {len(order)} axes as in x_train"
@@ -237,4 +201,4 @@ def _given_test(
     unknown = np.setdiff1d(labels, classes)
     if unknown.size:
         raise DataError(f"y_test in {path} has classes that y_train lacks: {unknown[:5].tolist()}")
-    return Split(inputs, np.searchsorted(classes, labels).astype(np.int64))
+    return inputs, np.searchsorted(classes, labels).astype(np.int64)

@@ -24,6 +24,7 @@ from torch import nn
 from rlnas.devices.conditions import LoadWatch
 from rlnas.devices.timing import PERCENTILE, Anchor, TimedPass
 from rlnas.errors import DeviceError
+from rlnas.locations import cache_folder
 from rlnas.nets import runtime
 from rlnas.space import Json
 
@@ -71,18 +72,6 @@ def _layer(in_channels: int, out_channels: int, kernel_size: int, *, groups: int
     padding = kernel_size // 2
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(out_channels), nn.ReLU()
-
-
-def cache_folder() -> Path:
-    """Return where measured facts of this machine are kept.
-
-    That is $RLNAS_CACHE, else $XDG_CACHE_HOME/rlnas, else ~/.cache/rlnas.
-    """
-    given = os.environ.get("RLNAS_CACHE")
-    if given:
-        return Path(given)
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "rlnas"
 
 
 def anchored(timed: TimedPass, key: str) -> Anchor:

@@ -54,7 +54,8 @@ class CommandDevice:
 
     The command gets the path of the model in place of ``{model}`` and prints a JSON object, as all of its output
     or as its last line: ``{"latency_ms": 3.2}``, with ``latency_ms_low`` and ``latency_ms_high`` where it knows an
-    interval (else both are ``latency_ms``). It runs without a shell, for one network at a time, batch 1, float32.
+    interval (else both are ``latency_ms``). It runs without a shell, for one network at a time, batch 1, float32
+    (networks for tokens: int64 inputs).
 
     What may pass (no answer in time, an exit code other than 0) is tried again; output that is no reading is
     not. Where a network still has no reading, the command is asked for a small network that it has measured before: if
@@ -114,8 +115,7 @@ class CommandDevice:
             "name": self.name,
             "command": self._command,
             "extra_costs": self._extra,
-            "input_shape": list(self._spec.input_shape),
-            "num_classes": self._spec.num_classes,
+            **self._spec.settings,
             "opset": OPSET,
         }
 

@@ -11,6 +11,7 @@ from rlnas.devices.additive import additive_costs
 from rlnas.errors import SpaceError
 from rlnas.interfaces import Failure
 from rlnas.nets.counting import count_macs, count_params
+from rlnas.nets.inputs import check_takes
 from rlnas.nets.operations import peak_memory_bytes
 from rlnas.nets.runtime import build_meta, build_meta_block
 from rlnas.nets.shapes import RememberedShapes
@@ -45,8 +46,7 @@ class ComplexityDevice:
         return {
             "device": "complexity",
             "costs": list(COMPLEXITY_COSTS),
-            "input_shape": list(self._spec.input_shape),
-            "num_classes": self._spec.num_classes,
+            **self._spec.settings,
         }
 
     @property
@@ -90,7 +90,12 @@ def complexity(space: SearchSpace, architecture: Architecture, spec: TaskSpec) -
 
 
 def count(network: nn.Module, spec: TaskSpec) -> dict[str, float]:
-    """Return exact `COMPLEXITY_COSTS` (for one input) of a network; runs it twice where it is."""
+    """Return exact `COMPLEXITY_COSTS` (for one input) of a network; runs it twice where it is.
+
+    Raises:
+        SpaceError: It does not take what the task gives.
+    """
+    check_takes(network, spec)
     return {
         "num_params": float(count_params(network)),
         "macs": float(count_macs(network, spec.input_shape)),

@@ -11,6 +11,7 @@ import torch
 from rlnas.devices.complexity import block_complexity
 from rlnas.devices.profiles import ProfiledBlock
 from rlnas.errors import DeviceError
+from rlnas.nets.inputs import zero_inputs
 from rlnas.space import Block, FloatArray, SearchSpace
 
 _FEWEST = 4
@@ -54,8 +55,9 @@ def block_counts(space: SearchSpace, block: Block) -> dict[str, int]:
     """
     exact = block_complexity(space, block)
     with torch.device("meta"), torch.no_grad():
-        inputs = [torch.zeros(1, *shape) for shape in block.input_shapes]
-        output = space.build_block(block).eval()(*inputs)
+        network = space.build_block(block).eval()
+        inputs = zero_inputs(network, block.input_shapes)
+        output = network(*inputs)
     moved = sum(x.numel() for x in inputs) + output.numel() + int(exact["num_params"])
     return {"num_params": int(exact["num_params"]), "macs": int(exact["macs"]), "elements": moved}
 

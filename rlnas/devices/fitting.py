@@ -53,6 +53,7 @@ class _Networks:
     input_shape: list[int]
     num_classes: int
     networks: list[_Network]
+    vocabulary_size: int | None = None
 
 
 def fit_roofline(bounds: FloatArray, measured: FloatArray) -> Fit:
@@ -98,8 +99,8 @@ def read_networks(path: Path, space: SearchSpace, spec: TaskSpec) -> tuple[IntAr
         raise ConfigError(
             f"{where}: {place}: {first['msg']}; write the file with rlnas.devices.fitting.write_networks"
         ) from None
-    asked = (space.key, list(spec.input_shape), spec.num_classes)
-    found = (content.space, content.input_shape, content.num_classes)
+    asked = (space.key, list(spec.input_shape), spec.num_classes, spec.vocabulary_size)
+    found = (content.space, content.input_shape, content.num_classes, content.vocabulary_size)
     if found != asked:
         raise ConfigError(f"{where} was measured for {_named(*found)}, not for {_named(*asked)} of this run")
     return _checked(where, content.networks, space)
@@ -117,8 +118,8 @@ def write_networks(
         {"architecture": list(architecture.indices), "latency_ms": float(ms)}
         for architecture, ms in zip(architectures, latencies_ms, strict=True)
     ]
-    task = {"input_shape": list(spec.input_shape), "num_classes": spec.num_classes}
-    path.write_text(json.dumps({"space": space.key, **task, "networks": networks}, indent=1) + "\n", encoding="utf-8")
+    content = {"space": space.key, **spec.settings, "networks": networks}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _checked(where: str, networks: Sequence[_Network], space: SearchSpace) -> tuple[IntArray, FloatArray]:
@@ -136,5 +137,6 @@ def _checked(where: str, networks: Sequence[_Network], space: SearchSpace) -> tu
     return np.array(list(rows), np.int64), np.array(list(rows.values()), np.float64)
 
 
-def _named(space: str, input_shape: Sequence[int], num_classes: int) -> str:
-    return f"space {space} with inputs {list(input_shape)} and {num_classes} classes"
+def _named(space: str, input_shape: Sequence[int], num_classes: int, vocabulary_size: int | None) -> str:
+    of = "" if vocabulary_size is None else f" of {vocabulary_size} tokens"
+    return f"space {space} with inputs {list(input_shape)}{of} and {num_classes} classes"

@@ -13,6 +13,7 @@ from rlnas.data.task import Task
 from rlnas.devices.measuring import MeasuringDevice, Shapes, clock_of, processor_name
 from rlnas.devices.timing import TimedPass, TimingPlan
 from rlnas.nets import runtime
+from rlnas.nets.inputs import random_inputs
 from rlnas.nets.runtime import DeviceChoice
 from rlnas.space import SearchSpace
 
@@ -79,7 +80,7 @@ class HostDevice(MeasuringDevice):
         device = runtime.torch_device(self._device)
         module = module.to(device)
         generator = torch.Generator().manual_seed(0)
-        inputs = [torch.randn(1, *shape, generator=generator).to(device) for shape in input_shapes]
+        inputs = [x.to(device) for x in random_inputs(module, input_shapes, generator=generator)]
         module(*inputs)  # what cannot run fails here
         if self._device == "cuda":
             return functools.partial(_cuda_pass, module, inputs)

@@ -126,8 +126,7 @@ class MeasuringDevice(ABC):
         """Everything that can change a result: processor, software, protocol, and the anchor's reference."""
         return {
             **self._machine,
-            "input_shape": list(self._spec.input_shape),
-            "num_classes": self._spec.num_classes,
+            **self._spec.settings,
             **self._plan.settings,
             "anchor": anchors.ANCHOR_VERSION,
             "anchor_ms": self.anchor.reference_ms,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +14,7 @@ from rlnas.data.task import Task
 from rlnas.devices.measuring import MeasuringDevice, Shapes, clock_of, processor_name
 from rlnas.devices.timing import TimedPass, TimingPlan
 from rlnas.errors import ConfigError, ExportError, MissingExtraError
+from rlnas.nets.inputs import random_inputs
 from rlnas.nets.onnx_export import export_onnx, require_onnx
 from rlnas.space import SearchSpace
 
@@ -88,11 +88,11 @@ class OnnxRuntimeDevice(MeasuringDevice):
     def prepare(self, module: nn.Module, input_shapes: Shapes) -> TimedPass:
         """Return what runs a module once, exported and loaded."""
         session = self._session(export_onnx(module, input_shapes), type(module).__name__)
-        rng = np.random.default_rng(0)
         binding = session.io_binding()
-        for declared, shape in zip(session.get_inputs(), input_shapes, strict=True):
-            values = rng.standard_normal((1, *shape), dtype=np.float32)
-            binding.bind_ortvalue_input(declared.name, _runtime().OrtValue.ortvalue_from_numpy(values, self._provider))
+        inputs = random_inputs(module, input_shapes, generator=torch.Generator().manual_seed(0))
+        for declared, values in zip(session.get_inputs(), inputs, strict=True):
+            value = _runtime().OrtValue.ortvalue_from_numpy(values.numpy(), self._provider)
+            binding.bind_ortvalue_input(declared.name, value)
         for declared in session.get_outputs():
             binding.bind_output(declared.name, self._provider)
         session.run_with_iobinding(binding)

@@ -97,6 +97,7 @@ class Profile:
         sweep: How the blocks were found, for people.
         blocks: All that were found.
         networks: That the model was calibrated on.
+        vocabulary_size: Number of different tokens, where inputs are tokens.
     """
 
     format: str
@@ -116,6 +117,7 @@ class Profile:
     sweep: dict[str, Any]
     blocks: Annotated[list[ProfiledBlock], Field(min_length=1)]
     networks: list[ProfiledNetwork]
+    vocabulary_size: int | None = None
 
     @classmethod
     def read(cls, path: Path) -> Profile:
@@ -166,6 +168,13 @@ class Profile:
                 _shape(task.input_shape),
             ),
             ("number of classes", self.num_classes, task.num_classes, str(self.num_classes), str(task.num_classes)),
+            (
+                "vocabulary",
+                self.vocabulary_size,
+                task.vocabulary_size,
+                str(self.vocabulary_size),
+                str(task.vocabulary_size),
+            ),
             ("batch", self.batch, BATCH, str(self.batch), str(BATCH)),
         ]
         for what, theirs, ours, of_profile, of_run in pairs:

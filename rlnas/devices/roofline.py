@@ -91,8 +91,7 @@ class RooflineDevice:
             "bytes_per_ms": board.bytes_per_ms,
             "overhead_us": board.overhead_us.value,
             "fit": [*self._fit.scales, self._fit.low, self._fit.high],
-            "input_shape": list(self._spec.input_shape),
-            "num_classes": self._spec.num_classes,
+            **self._spec.settings,
         }
 
     @property

@@ -35,7 +35,7 @@ class TableDevice:
 
     Args:
         space: The space of the table.
-        path: The ``.npz`` table; a relative path is relative to the working directory.
+        path: The ``.npz`` table, relative to the working directory, or ``bundled:NAME``.
         device: The device's name in the table.
         missing: ``exclude`` or ``impute``.
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlnas.errors import SpaceError
+from rlnas.nets.inputs import zero_inputs
 
 _Count: TypeAlias = Callable[[nn.Module, Tensor, Tensor], int]
 
@@ -43,7 +44,7 @@ def count_macs(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     Args:
         module: Consists of convolutions, linear layers, norms, embeddings, modules without weights, and modules that
             count themselves (`CountsMacs`).
-        input_shapes: The shape of each input, without the batch.
+        input_shapes: The shape of each input, without the batch; for what they hold see `rlnas.nets.inputs`.
 
     Raises:
         SpaceError: A module has weights of its own and it is not known what it multiplies.
@@ -52,7 +53,7 @@ def count_macs(module: nn.Module, *input_shapes: tuple[int, ...]) -> int:
     parameter = next(module.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     with torch.no_grad(), evaluating(module), _counting(counted) as macs:
-        module(*(torch.zeros(1, *shape, device=device) for shape in input_shapes))
+        module(*zero_inputs(module, input_shapes, device=device))
     return sum(macs)
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from rlnas.errors import ExportError, MissingExtraError
 from rlnas.nets.counting import evaluating
+from rlnas.nets.inputs import random_inputs
 from rlnas.nets.onnx_operators import translation
 from rlnas.nets.recording import Recording, Times, UnknownOperatorError, Value, record, record_any_batch
 
@@ -40,7 +41,8 @@ def export_onnx(network: nn.Module, input_shapes: Sequence[tuple[int, ...]], *, 
     on random inputs; as with any trace, a path that depends on values is written as it was taken.
 
     Args:
-        network: On the CPU; takes one float32 tensor for each shape. Its modes stay as they are.
+        network: On the CPU; takes one tensor for each shape, float32 or tokens (see `rlnas.nets.inputs`). Its modes
+            stay as they are.
         input_shapes: Of each input, without the batch.
         dynamic_batch: Whether the batch may have any size; else it is 1, which runtimes optimise better.
 
@@ -163,7 +165,7 @@ def _export_by_torch(
         ExportError: It cannot write the network either.
     """
     names = ["input"] if len(input_shapes) == 1 else [f"input_{k}" for k in range(len(input_shapes))]
-    inputs = tuple(torch.randn(2 if dynamic_batch else 1, *shape) for shape in input_shapes)
+    inputs = tuple(random_inputs(network, input_shapes, batch=2 if dynamic_batch else 1))
     shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs) if dynamic_batch else None
     export: Callable[..., Any] = torch.onnx.export
     try:

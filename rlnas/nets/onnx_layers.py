@@ -52,6 +52,13 @@ def softmax(operator: str) -> Translate:
     return lambda graph, call: graph.node(operator, [input_of(graph, call, "self")], axis=axis_of(call, "dim"))
 
 
+def safe_softmax(graph: Graph, call: Call) -> list[str]:
+    """Translate a softmax that gives zeros where all scores are minus infinity: everything is masked."""
+    softmaxed = graph.node("Softmax", [input_of(graph, call, "self")], axis=axis_of(call, "dim"))
+    zero = scalar(graph, 0.0, call.outputs[0].dtype)
+    return graph.node("Where", [*graph.node("IsNaN", softmaxed), zero, *softmaxed])
+
+
 def clip(low: str, high: str) -> Translate:
     """Return the translation of a limitation; the arguments that hold the limits."""
 
@@ -122,12 +129,15 @@ def embedding(graph: Graph, call: Call) -> list[str]:
 
 
 def attention(graph: Graph, call: Call) -> list[str]:
-    """Translate scaled dot-product attention without a mask."""
-    of = call.arguments
-    require(not of["is_causal"] and of["attn_mask"] is None and of["dropout_p"] == 0.0, call)
+    """Translate scaled dot-product attention; a mask is added to the scores."""
+    of, mask = call.arguments, call.arguments["attn_mask"]
+    require(not of["is_causal"] and of["dropout_p"] == 0.0, call)
+    require(mask is None or mask.dtype == of["query"].dtype, call)
     rank, width = rank_of(call, "query"), of["query"].shape[-1]
     scale = width**-0.5 if of["scale"] is None else of["scale"]
     order = [*range(rank - 2), rank - 1, rank - 2]
     scaled = graph.node("Mul", [input_of(graph, call, "query"), scalar(graph, scale, of["query"].dtype)])
     scores = graph.node("MatMul", [*scaled, *graph.node("Transpose", [input_of(graph, call, "key")], perm=order)])
+    if mask is not None:
+        scores = graph.node("Add", [*scores, graph.name(mask)])
     return graph.node("MatMul", [*graph.node("Softmax", scores, axis=-1), input_of(graph, call, "value")])

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from rlnas.nets.onnx_graph import Graph, Translate, input_of, ints, operand, require, scalar
 from rlnas.nets.onnx_layers import (
     adaptive_avg_pool,
@@ -21,6 +24,7 @@ from rlnas.nets.onnx_layers import (
     layer_norm,
     leaky_relu,
     pool,
+    safe_softmax,
     silu,
     softmax,
 )
@@ -51,6 +55,34 @@ def _same(graph: Graph, call: Call) -> list[str]:
     return [graph.name(value)]
 
 
+def _cast(graph: Graph, call: Call) -> list[str]:
+    from onnx import helper
+
+    value, wanted = call.arguments["self"], call.outputs[0].dtype
+    if value.dtype == wanted:
+        return [graph.name(value)]
+    kind = np.dtype(str(wanted).removeprefix("torch."))
+    return graph.node("Cast", [graph.name(value)], to=helper.np_dtype_to_tensor_dtype(kind))
+
+
+def _compare(operator: str, *, negated: bool = False) -> Translate:
+    """Return the translation of a comparison, whose result is of another type than what it compares."""
+
+    def translate(graph: Graph, call: Call) -> list[str]:
+        value, other = call.arguments["self"], call.arguments["other"]
+        require(value.dtype != torch.bool, call)
+        if isinstance(other, Value):
+            require(other.dtype == value.dtype, call)
+            second = graph.name(other)
+        else:
+            require(value.dtype.is_floating_point or not isinstance(other, float), call)
+            second = scalar(graph, other, value.dtype)
+        result = graph.node(operator, [graph.name(value), second])
+        return graph.node("Not", result) if negated else result
+
+    return translate
+
+
 def _binary(operator: str) -> Translate:
     def translate(graph: Graph, call: Call) -> list[str]:
         require(call.arguments.get("rounding_mode") is None, call)
@@ -61,6 +93,28 @@ def _binary(operator: str) -> Translate:
         return graph.node(operator, [operand(graph, call, "self"), other])
 
     return translate
+
+
+def _logical(operator: str, *inputs: str) -> Translate:
+    """Return the translation of what torch calls bitwise, for truth values."""
+
+    def translate(graph: Graph, call: Call) -> list[str]:
+        values = [call.arguments[name] for name in inputs]
+        require(all(isinstance(value, Value) and value.dtype == torch.bool for value in values), call)
+        return graph.node(operator, [graph.name(value) for value in values])
+
+    return translate
+
+
+def _masked_fill(graph: Graph, call: Call) -> list[str]:
+    return graph.node(
+        "Where", [input_of(graph, call, "mask"), operand(graph, call, "value"), operand(graph, call, "self")]
+    )
+
+
+def _where(graph: Graph, call: Call) -> list[str]:
+    names = [input_of(graph, call, "condition"), operand(graph, call, "self"), operand(graph, call, "other")]
+    return graph.node("Where", names)
 
 
 def _reversed_sub(graph: Graph, call: Call) -> list[str]:
@@ -97,14 +151,16 @@ def _addmm(graph: Graph, call: Call) -> list[str]:
 
 _TRANSLATIONS: dict[str, Translate] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"), reshape),
-    **dict.fromkeys(("clone", "alias", "detach", "contiguous", "_to_copy", "lift_fresh"), _same),
+    **dict.fromkeys(("clone", "alias", "detach", "contiguous", "lift_fresh"), _same),
     **dict.fromkeys(("t", "transpose", "permute"), transpose),
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split"), split),
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), batch_norm),
     "_adaptive_avg_pool2d": adaptive_avg_pool,
     "_log_softmax": softmax("LogSoftmax"),
     "_scaled_dot_product_flash_attention_for_cpu": attention,
+    "_safe_softmax": safe_softmax,
     "_softmax": softmax("Softmax"),
+    "_to_copy": _cast,
     "abs": _simple("Abs"),
     "add": _binary("Add"),
     "addmm": _addmm,
@@ -113,6 +169,9 @@ _TRANSLATIONS: dict[str, Translate] = {
     "avg_pool1d": pool("AveragePool", 1),
     "avg_pool2d": pool("AveragePool", 2),
     "avg_pool3d": pool("AveragePool", 3),
+    "bitwise_and": _logical("And", "self", "other"),
+    "bitwise_not": _logical("Not", "self"),
+    "bitwise_or": _logical("Or", "self", "other"),
     "bmm": _simple("MatMul", "self", "mat2"),
     "cat": concatenate,
     "channel_shuffle": shuffle,
@@ -124,21 +183,31 @@ _TRANSLATIONS: dict[str, Translate] = {
     "div": _binary("Div"),
     "elu": elu,
     "embedding": embedding,
+    "eq": _compare("Equal"),
     "exp": _simple("Exp"),
     "expand": expand,
     "full_like": filled(None),
+    "ge": _compare("GreaterOrEqual"),
     "gelu": gelu,
+    "gt": _compare("Greater"),
     "hardsigmoid": _simple("HardSigmoid", alpha=1 / 6, beta=0.5),
     "hardswish": _simple("HardSwish"),
     "hardtanh": clip("min_val", "max_val"),
+    "le": _compare("LessOrEqual"),
     "leaky_relu": leaky_relu,
     "log": _simple("Log"),
+    "logical_and": _logical("And", "self", "other"),
+    "logical_not": _logical("Not", "self"),
+    "logical_or": _logical("Or", "self", "other"),
+    "lt": _compare("Less"),
+    "masked_fill": _masked_fill,
     "max_pool2d_with_indices": pool("MaxPool", 2),
     "max_pool3d_with_indices": pool("MaxPool", 3),
     "mean": _reduce("ReduceMean"),
     "mm": _simple("MatMul", "self", "mat2"),
     "mul": _binary("Mul"),
     "native_layer_norm": layer_norm,
+    "ne": _compare("Equal", negated=True),
     "neg": _simple("Neg"),
     "ones_like": filled(1.0),
     "pow": _power,
@@ -153,5 +222,6 @@ _TRANSLATIONS: dict[str, Translate] = {
     "sub": _binary("Sub"),
     "sum": _reduce("ReduceSum"),
     "tanh": _simple("Tanh"),
+    "where": _where,
     "zeros_like": filled(0.0),
 }

@@ -14,6 +14,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlnas.nets.counting import evaluating
+from rlnas.nets.inputs import zero_inputs
 
 _READ_NOTHING = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
 
@@ -68,7 +69,7 @@ def trace(module: nn.Module, *input_shapes: tuple[int, ...]) -> Trace:
     device = weights[0].device if weights else torch.device("meta")
     # In inference mode torch hands a layer's call over whole, where it would else be many small ones.
     with torch.inference_mode(), evaluating(module):
-        inputs = [torch.zeros(1, *shape, device=device) for shape in input_shapes]
+        inputs = zero_inputs(module, input_shapes, device=device)
         recorder = _Recorder()
         result = Trace(weights=recorder.numbers(weights), inputs=recorder.numbers(inputs))
         with recorder:

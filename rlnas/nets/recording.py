@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rlnas.nets.inputs import random_inputs
+
 _BATCHES = (2, 3)
 """Sizes that no product of the other turns into itself, so that what grows with the batch is recognised."""
 
@@ -92,7 +94,7 @@ def record(network: nn.Module, input_shapes: Sequence[tuple[int, ...]]) -> Recor
     """Return what a network in evaluation mode, on the CPU, does with a batch of one.
 
     Args:
-        network: Takes one float tensor for each shape; run once.
+        network: Takes one tensor for each shape (see `rlnas.nets.inputs`); run once.
         input_shapes: Without the batch.
 
     Raises:
@@ -113,7 +115,7 @@ def record_any_batch(network: nn.Module, input_shapes: Sequence[tuple[int, ...]]
 
 def _record(network: nn.Module, input_shapes: Sequence[tuple[int, ...]], batch: int) -> Recording:
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(batch, *shape, generator=generator) for shape in input_shapes]
+    inputs = random_inputs(network, input_shapes, batch=batch, generator=generator)
     recorder = _Recorder(inputs)
     with torch.inference_mode(False), torch.no_grad(), recorder:
         result = network(*inputs)

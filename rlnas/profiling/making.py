@@ -138,6 +138,7 @@ class Profiling:
             space={"name": self._space.name, "key": self._space.key, "settings": dict(self._space.settings)},
             input_shape=list(self._task.input_shape),
             num_classes=self._task.num_classes,
+            vocabulary_size=self._task.vocabulary_size,
             batch=BATCH,
             seconds=round(self._journal.seconds, 1),
             fixed_ms=float(calibration.fit.coefficients[-1]),

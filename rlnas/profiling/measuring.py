@@ -16,6 +16,7 @@ from rlnas.devices.timing import Latency
 from rlnas.errors import DeviceError
 from rlnas.interfaces import Device, Failure
 from rlnas.nets import runtime
+from rlnas.nets.inputs import random_inputs
 from rlnas.profiling.journal import Journal
 from rlnas.space import Architecture, Block, SearchSpace, TaskSpec
 
@@ -201,5 +202,5 @@ def depends_on_input(space: SearchSpace, architecture: Architecture, task: TaskS
     """
     with runtime.seeded(0, torch.device("cpu")), torch.inference_mode():
         network = space.build(architecture, task).eval()
-        first, second = (network(torch.randn(1, *task.input_shape)) for _ in range(2))
+        first, second = (network(*random_inputs(network, [task.input_shape])) for _ in range(2))
     return not torch.equal(first, second)

@@ -23,7 +23,7 @@ class TableProxy:
 
     Args:
         space: The space of the table.
-        path: The ``.npz`` table; a relative path is relative to the working directory.
+        path: The ``.npz`` table, relative to the working directory, or ``bundled:NAME``.
         column: The accuracy to search by; becomes `fidelity`.
         seconds_column: What an evaluation costs on the ledger; None: ``train_seconds@<the same fidelity>`` where
             the table has it, else nothing.

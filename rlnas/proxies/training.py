@@ -5,32 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlnas.data.task import Split, Task
+from rlnas.data.task import Split, Task, stratified_split
 from rlnas.errors import ConfigError, SpaceError
 from rlnas.interfaces import Estimate, Failure
 from rlnas.nets.runtime import DeviceChoice, is_out_of_memory, resolve_device, seeded, threads, torch_device
-from rlnas.space import Architecture, Json, SearchSpace
+from rlnas.proxies.feeding import Augmenter, Inputs, fed
+from rlnas.proxies.scoring import DivergedError, accuracy, class_weights
+from rlnas.space import Architecture, IntArray, Json, SearchSpace
 
-_EVALUATION_BATCH = 1024
 _RECALIBRATION_BATCHES = 50
 _CHECK_EVERY = 50  # steps, at most, between two looks at the loss
 _DIVERGED = 10.0  # a mean loss above so many times that of a uniform guess has left every useful region
 
 
-class DivergedError(Exception):
-    """The loss is not finite, or far above that of a uniform guess."""
-
-
 class TrainingProxy:
     """Accuracy on the validation split after a short training from scratch.
 
-    AdamW with a one-cycle learning rate, label smoothing and data resident in memory. After training, the
+    AdamW with a one-cycle learning rate, label smoothing, and what augmentation the task allows. After training, the
     statistics of batch norms are recomputed over training batches, because in few steps their moving averages lag
     behind the weights; after many steps it changes nothing.
 
@@ -44,11 +42,16 @@ class TrainingProxy:
         task: Gives the examples.
         epochs: Passes over the train split, >= 1; named in `fidelity`.
         batch_size: Examples per step, >= 2.
-        learning_rate: Peak of the one-cycle schedule, > 0.
+        learning_rate: Peak of the one-cycle schedule, > 0; None: what suits the space (`SearchSpace.learning_rate`).
         weight_decay: Of AdamW, decoupled, >= 0.
         label_smoothing: Share of the target spread over all classes, in [0, 1).
         training_seed: Decides weights and order; not the run's seed, so that runs share the store.
         device: ``auto`` takes a GPU where there is one; worker processes spread over several.
+        train_fraction: Share of the training split to learn from, stratified, in (0, 1].
+        balanced: Whether every class counts alike: its examples weigh as much in the loss, and its accuracy as much in
+            the accuracy, as those of any other class.
+        memory_limit_mb: Inputs of a split that may lie on the device as a whole, in MiB, >= 0; others come batch by
+            batch, with the same result. None: all that are in memory, and on a GPU half of its free memory.
 
     Raises:
         ConfigError: A value is out of range, or there is no such device.
@@ -65,19 +68,30 @@ class TrainingProxy:
         *,
         epochs: int = 12,
         batch_size: int = 64,
-        learning_rate: float = 0.01,
+        learning_rate: float | None = None,
         weight_decay: float = 0.01,
         label_smoothing: float = 0.1,
         training_seed: int = 0,
         device: DeviceChoice = "auto",
+        train_fraction: float = 1.0,
+        balanced: bool = False,
+        memory_limit_mb: float | None = None,
     ) -> None:
+        learning_rate = space.learning_rate if learning_rate is None else learning_rate
         _check_ranges(epochs, batch_size, learning_rate, weight_decay, label_smoothing, training_seed)
+        if memory_limit_mb is not None and not memory_limit_mb >= 0:
+            raise ConfigError(f"proxy.memory_limit_mb must be at least 0, or null, got {memory_limit_mb}")
         self._space = space
         self._spec = task.spec
         self._train = task.train
         self._validation = task.validation
         self._epochs = epochs
-        self._batch_size = min(batch_size, len(task.train))
+        self._augmentation = task.augmentation
+        self._rows = _chosen(task.train.targets, train_fraction, training_seed)
+        self._train_fraction = train_fraction
+        self._balanced = balanced
+        self._memory_limit_mb = memory_limit_mb
+        self._batch_size = min(batch_size, len(task.train) if self._rows is None else len(self._rows))
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._label_smoothing = label_smoothing
@@ -86,8 +100,8 @@ class TrainingProxy:
 
     @property
     def fidelity(self) -> str:
-        """The split and the training length, such as ``val_accuracy@12``."""
-        return f"val_accuracy@{self._epochs}"
+        """The split and the training length, such as ``val_accuracy@12``, or ``val_accuracy_balanced@12``."""
+        return f"val_accuracy{'_balanced' if self._balanced else ''}@{self._epochs}"
 
     @property
     def settings(self) -> Mapping[str, Json]:
@@ -102,7 +116,19 @@ class TrainingProxy:
             "training_seed": self._training_seed,
             "device": self._device,
             "torch": torch.__version__.split("+")[0],
+            **self._unusual(),
         }
+
+    def _unusual(self) -> dict[str, Json]:
+        """Return the settings of what few runs ask for: results of the others keep their place in the store."""
+        settings: dict[str, Json] = {}
+        if self._train_fraction != 1.0:
+            settings["train_fraction"] = self._train_fraction
+        if self._balanced:
+            settings["balanced"] = True
+        if self._augmentation is not None:
+            settings["augmentation"] = asdict(self._augmentation)
+        return settings
 
     @property
     def reusable(self) -> bool:
@@ -148,22 +174,27 @@ class TrainingProxy:
         self, architecture: Architecture, others: Sequence[Split], start: float
     ) -> tuple[Estimate, tuple[float, ...]]:
         device = torch_device(self._device)
-        weights_seed, order_seed = np.random.SeedSequence(self._training_seed).generate_state(2).tolist()
+        weights_seed, order_seed, noise_seed = np.random.SeedSequence(self._training_seed).generate_state(3).tolist()
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         with threads(1), seeded(weights_seed, device), deterministic:
             network = self._space.build(architecture, self._spec).to(device)
             if device.type == "cpu":
                 # A quarter less time for convolutions.
                 network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            inputs, targets = _tensors(self._train, device)
+            inputs, targets = fed(self._train, device, self._rows, self._memory_limit_mb)
             order = torch.Generator().manual_seed(order_seed)
-            self._fit(network, inputs, targets, order)
+            self._fit(network, inputs, targets, order, Augmenter(self._augmentation, noise_seed))
             recalibrate_batch_norm(network, inputs, self._batch_size, order)
-            accuracy = _accuracy(network, *_tensors(self._validation, device))
-            estimate = Estimate(accuracy, self._clock() - start)
-            return estimate, tuple(_accuracy(network, *_tensors(split, device)) for split in others)
+            estimate = Estimate(self._look(network, self._validation, device), self._clock() - start)
+            return estimate, tuple(self._look(network, split, device) for split in others)
 
-    def _fit(self, network: nn.Module, inputs: Tensor, targets: Tensor, order: torch.Generator) -> None:
+    def _look(self, network: nn.Module, split: Split, device: torch.device) -> float:
+        """Return the accuracy on a split."""
+        return accuracy(network, *fed(split, device, None, self._memory_limit_mb), balanced=self._balanced)
+
+    def _fit(
+        self, network: nn.Module, inputs: Inputs, targets: Tensor, order: torch.Generator, augment: Augmenter
+    ) -> None:
         """Train in place.
 
         Raises:
@@ -176,14 +207,14 @@ class TrainingProxy:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self._learning_rate, total_steps=self._epochs * steps, cycle_momentum=False
         )
+        weights = class_weights(targets, self._spec.num_classes) if self._balanced else None
         check_every = min(steps, _CHECK_EVERY)
         total = torch.zeros((), device=inputs.device)
         network.train()
         for step, batch in enumerate(self._batches(len(inputs), order), start=1):
             batch = batch.to(inputs.device)
-            loss = functional.cross_entropy(
-                network(inputs[batch]), targets[batch], label_smoothing=self._label_smoothing
-            )
+            logits = network(augment(inputs[batch]))
+            loss = functional.cross_entropy(logits, targets[batch], weights, label_smoothing=self._label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -209,7 +240,7 @@ class TrainingProxy:
 
 
 @torch.no_grad()
-def recalibrate_batch_norm(network: nn.Module, inputs: Tensor, batch_size: int, generator: torch.Generator) -> None:
+def recalibrate_batch_norm(network: nn.Module, inputs: Inputs, batch_size: int, generator: torch.Generator) -> None:
     """Replace the moving averages of all batch norms by plain averages over training batches.
 
     Args:
@@ -236,20 +267,21 @@ def recalibrate_batch_norm(network: nn.Module, inputs: Tensor, batch_size: int, 
         norm.eval()
 
 
-@torch.inference_mode()
-def _accuracy(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    network.eval()
-    correct = 0
-    for start in range(0, len(inputs), _EVALUATION_BATCH):
-        logits = network(inputs[start : start + _EVALUATION_BATCH])
-        if not torch.isfinite(logits).all():
-            raise DivergedError("the trained network's outputs are not finite")
-        correct += int((logits.argmax(dim=1) == targets[start : start + _EVALUATION_BATCH]).sum())
-    return correct / len(targets)
+def _chosen(targets: IntArray, fraction: float, seed: int) -> IntArray | None:
+    """Return which training examples a fraction of them is; None: all.
 
-
-def _tensors(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(split.inputs).to(device), torch.from_numpy(split.targets).to(device)
+    Raises:
+        ConfigError: The fraction is out of range.
+        DataError: A class is too small to be split.
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigError(f"proxy.train_fraction must be above 0 and at most 1, got {fraction}")
+    if fraction == 1.0:
+        return None
+    _, taken = stratified_split(targets, fraction, np.random.default_rng(seed))
+    if len(taken) < 2:
+        raise ConfigError(f"proxy.train_fraction={fraction} leaves {len(taken)} of {len(targets)} examples; take more")
+    return taken
 
 
 def _check_ranges(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rlnas.errors import ConfigError
+from rlnas.errors import ConfigError, SpaceError
 from rlnas.nets.blocks import initialise
 from rlnas.nets.chain import (
     OPERATIONS,
@@ -16,16 +17,19 @@ from rlnas.nets.chain import (
     ChainNetwork,
     Feature,
     Layer,
+    Shape,
     build_chain_block,
     head_block,
     join_blocks,
     layer_block,
     stem_block,
+    stem_reduction,
 )
 from rlnas.space import Architecture, Block, BoolArray, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.images import image_shape
 from rlnas.spaces.joins import Step, simplify
 from rlnas.spaces.plans import plain_plan, residual_plan
+from rlnas.spaces.sequences import signal_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,12 +63,14 @@ class Chain(SearchSpace):
       output; a 1x1 convolution matches the width, mean pooling the size. ``identity`` without a join is no layer, so
       that the depth varies.
 
-    A choice that would have a single candidate is left out. The stem is a 3x3 convolution of the first width.
+    A choice that would have a single candidate is left out. The stem is a 3x3 convolution of the first width. Of
+    signals (channels, length) all of this has one axis, and the stem shortens long ones (see `stem_reduction`).
 
     Args:
         num_layers: N >= 1.
         widths: Channels to choose from, distinct, each at least 1; references grow wider in this order.
-        max_downsamplings: How often the size may be halved, >= 0; images need 2 to the power of it on a side.
+        max_downsamplings: How often the size may be halved, >= 0; images need 2 to the power of it on a side,
+            and so do signals after the stem.
         operations: Candidates of the layer choices, in this order; at least one that is no pool.
     """
 
@@ -94,25 +100,24 @@ class Chain(SearchSpace):
         self._undecided = (0,) * (self.num_choices + 1)  # column -1, of a choice that is left out, reads 0
         self._halvings = min(max_downsamplings, num_layers) if self._is_pool.any() else 0
         self._remedy = (
-            f"chain may halve the size {self._halvings} times; use larger images or lower space.max_downsamplings"
+            f"chain may halve the size {self._halvings} times; use larger inputs or lower space.max_downsamplings"
         )
         ends = np.maximum.accumulate([0, *(max(columns) + 1 for columns in self._columns[:-1])])
         layers = [int((ends <= length).sum()) - 1 for length in range(self.num_choices + 1)]
         self._complete = [(num, int(ends[num])) for num in layers]  # by length: layers all but the last, their choices
-        self._walks: dict[tuple[tuple[int, ...], tuple[int, int, int]], _Walk] = {}
+        self._walks: dict[tuple[tuple[int, ...], Shape], _Walk] = {}
 
     def build(self, architecture: Architecture, task: TaskSpec) -> nn.Module:
-        """Return the network of the canonical form, for any image size that can be halved often enough.
+        """Return the network of the canonical form, for images and signals of any size that can be halved often enough.
 
         Raises:
-            SpaceError: The input is no image, or too small.
+            SpaceError: The input is no image or signal, or too small.
         """
-        image = self._image(task)
         steps = simplify(self._steps(architecture.indices), self._identity)
         return ChainNetwork(
             self.widths[0],
             [Layer(self.operations[operation], self.widths[width], source) for operation, width, source in steps],
-            image=image,
+            input_shape=self._input_shape(task),
             num_classes=task.num_classes,
         )
 
@@ -133,21 +138,21 @@ class Chain(SearchSpace):
         """Return the stem, each layer from its width on, each join once it is chosen, and the classifier at the end.
 
         Raises:
-            SpaceError: The input is no image, or too small.
+            SpaceError: The input is no image or signal, or too small.
         """
-        image = self._image(task)
+        shape = self._input_shape(task)
         first, end = self._complete[len(prefix)]
-        walk = self._on(self._walk(first, tuple(prefix[:end]), image), prefix, image, task.num_classes)
+        walk = self._on(self._walk(first, tuple(prefix[:end]), shape), prefix, shape, task.num_classes)
         return Counter((*walk.blocks, *walk.joins))
 
     def added_blocks(self, prefix: Sequence[int], candidates: Sequence[int], task: TaskSpec) -> list[Counter[Block]]:
         """Return what each candidate adds to `blocks`: the layers before the last are walked once for all of them."""
-        image = self._image(task)
+        shape = self._input_shape(task)
         first, end = self._complete[len(prefix)]
-        start = self._walk(first, tuple(prefix[:end]), image)
-        before = self._on(start, prefix, image, task.num_classes)
+        start = self._walk(first, tuple(prefix[:end]), shape)
+        before = self._on(start, prefix, shape, task.num_classes)
         num_blocks, num_joins = len(before.blocks), len(before.joins)
-        longer = (self._on(start, (*prefix, candidate), image, task.num_classes) for candidate in candidates)
+        longer = (self._on(start, (*prefix, candidate), shape, task.num_classes) for candidate in candidates)
         return [Counter((*walk.blocks[num_blocks:], *walk.joins[num_joins:])) for walk in longer]
 
     def bound_state(self, prefix: Sequence[int]) -> Hashable:
@@ -216,32 +221,39 @@ class Chain(SearchSpace):
             parts.append(f"{self.operations[operation]}{size}" + ("" if join == "none" else f"+{join}"))
         return " > ".join(parts)
 
-    def _image(self, task: TaskSpec) -> tuple[int, int, int]:
-        """Return the shape of a task's images; they must be large enough for all pools."""
-        return image_shape(task, 2**self._halvings, self._remedy)
+    def _input_shape(self, task: TaskSpec) -> Shape:
+        """Return the shape of a task's images or signals; they must be large enough for all pools."""
+        if task.kind == "image":
+            return image_shape(task, 2**self._halvings, self._remedy)
+        channels, length = signal_shape(task)
+        if math.ceil(length / stem_reduction(task.input_shape)) < 2**self._halvings:
+            raise SpaceError(f"task {task.name!r} has signals of length {length}, too short: {self._remedy}")
+        return channels, length
 
-    def _walk(self, num_layers: int, prefix: tuple[int, ...], image: tuple[int, int, int]) -> _Walk:
+    def _walk(self, num_layers: int, prefix: tuple[int, ...], shape: Shape) -> _Walk:
         """Return the first layers, all of whose choices are in the prefix; remembered, as siblings share them."""
-        walk = self._walks.get((prefix, image))
+        walk = self._walks.get((prefix, shape))
         if walk is None:
-            walk = _Walk((Feature(self.widths[0], 1),), (0,), (stem_block(self.widths[0], image),), ())
+            walk = _Walk(
+                (Feature(self.widths[0], stem_reduction(shape)),), (0,), (stem_block(self.widths[0], shape),), ()
+            )
             for layer in range(num_layers):
-                walk = self._after(walk, layer, prefix, image) or walk  # never None: each of them is decided
+                walk = self._after(walk, layer, prefix, shape) or walk  # never None: each of them is decided
             if len(self._walks) >= _MOST_WALKS:
                 self._walks.clear()
-            self._walks[prefix, image] = walk
+            self._walks[prefix, shape] = walk
         return walk
 
-    def _on(self, walk: _Walk, prefix: Sequence[int], image: tuple[int, int, int], num_classes: int) -> _Walk:
+    def _on(self, walk: _Walk, prefix: Sequence[int], shape: Shape, num_classes: int) -> _Walk:
         """Return a walk with all further layers that the prefix decides; after the last one the classifier runs."""
         for layer in range(len(walk.features) - 1, self.num_layers):
-            longer = self._after(walk, layer, prefix, image)
+            longer = self._after(walk, layer, prefix, shape)
             if longer is None:
                 return walk
             walk = longer
-        return walk._replace(blocks=(*walk.blocks, head_block(walk.features[-1], image, num_classes)))
+        return walk._replace(blocks=(*walk.blocks, head_block(walk.features[-1], shape, num_classes)))
 
-    def _after(self, walk: _Walk, i: int, prefix: Sequence[int], image: tuple[int, int, int]) -> _Walk | None:
+    def _after(self, walk: _Walk, i: int, prefix: Sequence[int], shape: Shape) -> _Walk | None:
         """Return a walk one layer longer; None where the prefix does not decide what the layer is."""
         layer, width, join = self._columns[i]
         length = len(prefix)
@@ -253,10 +265,10 @@ class Chain(SearchSpace):
         size = self.widths[prefix[width] if 0 <= width < length else 0]
         source = prefix[join] - 1 if 0 <= join < length else -1
         features, same_as, blocks, joined = walk
-        block, after = layer_block(self.operations[operation], size, features[-1], image)
+        block, after = layer_block(self.operations[operation], size, features[-1], shape)
         joins = source >= 0 and same_as[source] != same_as[-1]
         if joins:
-            joined += join_blocks(features[source], features[-1], image)
+            joined += join_blocks(features[source], features[-1], shape)
         if block is not None:
             blocks += (block,)
         tensor = same_as[-1] if block is None and not joins else len(features)

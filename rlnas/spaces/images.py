@@ -12,7 +12,7 @@ def image_shape(task: TaskSpec, minimum: int, remedy: str) -> tuple[int, int, in
     Raises:
         SpaceError: The inputs are no images, or too small; `remedy` says what to change then.
     """
-    if len(task.input_shape) != 3 or min(task.input_shape) < 1:
+    if task.kind != "image" or min(task.input_shape) < 1:
         raise SpaceError(
             f"task {task.name!r} has inputs of shape {task.input_shape}; "
             "this space builds for images of shape (channels, height, width)"

@@ -106,7 +106,8 @@ def _seeds(table: Table) -> Iterator[Finding]:
 def _costs(table: Table) -> Iterator[Finding]:
     for name in devices(table):
         columns = [column for column in table.columns if column.startswith(f"{name}.")]
-        if unitless := [column for column in columns if not column.endswith(_UNITS)]:
+        plain = {column: column.removesuffix("_low").removesuffix("_high") for column in columns}  # ends of intervals
+        if unitless := [column for column in columns if not plain[column].endswith(_UNITS)]:
             yield Finding("note", f"{', '.join(unitless)} names no unit; costs end in latency_ms, energy_mj, ...")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +27,8 @@ class ColumnFacts:
         high: The highest value.
         seeds: Columns ``name/...``: single measurements of the same thing.
         noise: Mean over rows of the standard deviation between those, NaN where a row has fewer than two.
+        repeat: Mean Spearman's rank correlation of two of those over the rows that have both, NaN with fewer than two:
+            how much of an order one measurement gives would be seen again.
     """
 
     name: str
@@ -35,6 +38,7 @@ class ColumnFacts:
     high: float
     seeds: int
     noise: float
+    repeat: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +164,22 @@ def _facts(table: Table, name: str) -> ColumnFacts:
     known = values[~np.isnan(values)]
     low, median, high = (known.min(), np.median(known), known.max()) if len(known) else (np.nan,) * 3
     seeds = seed_columns(table, name)
-    noise = _noise(np.stack([table.column(seed) for seed in seeds], axis=1)) if seeds else float("nan")
-    return ColumnFacts(name, len(values) - len(known), float(low), float(median), float(high), len(seeds), noise)
+    measurements = np.stack([table.column(seed) for seed in seeds], axis=1) if seeds else np.empty((0, 0), np.float32)
+    spread = float(low), float(median), float(high)
+    return ColumnFacts(name, len(values) - len(known), *spread, len(seeds), _noise(measurements), _repeat(measurements))
 
 
 def _noise(measurements: Float32Array) -> float:
     """Return the mean over rows (N, seeds) of the standard deviation of the known measurements."""
     rows = measurements[(~np.isnan(measurements)).sum(axis=1) >= 2].astype(np.float64)
     return float(np.nanstd(rows, axis=1, ddof=1).mean()) if len(rows) else float("nan")
+
+
+def _repeat(measurements: Float32Array) -> float:
+    """Return the mean rank correlation of the pairs of columns (N, seeds), each over the rows that both know."""
+    found = []
+    for x, y in combinations(measurements.T, 2):
+        known = ~(np.isnan(x) | np.isnan(y))
+        if known.sum() >= 2:
+            found.append(spearman(x[known], y[known]))
+    return float(np.mean(found)) if found else float("nan")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rlnas.space import Architecture, IntArray, SearchSpace
+from rlnas.tables.bundled import locate
 from rlnas.tables.index import RowIndex
 from rlnas.tables.table import Table
 
@@ -46,12 +47,13 @@ class TableLookup:
 
 
 def cached_table(path: str | Path) -> Table:
-    """Return the table of a file, read once per process as long as the file stays the same."""
-    resolved = Path(path).resolve()
-    if not resolved.is_file():
+    """Return the table of a file or ``bundled:NAME``, read once per process as long as the file stays the same."""
+    located = locate(path)
+    if not located.is_file():
         return Table.read(path)  # says what is missing
-    stat = resolved.stat()
-    return _read_cached(str(resolved), stat.st_mtime_ns, stat.st_size)
+    stat = located.stat()
+    origin = str(path) if located != Path(path) else str(located.resolve())
+    return _read_cached(origin, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(maxsize=8)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from rlnas.errors import TableError
 from rlnas.space import IntArray, Json, SearchSpace
+from rlnas.tables.bundled import locate
 from rlnas.tables.index import RowIndex
 
 _KEYS = ("architectures", "columns", "values", "meta")
@@ -68,12 +69,12 @@ class Table:
 
     @classmethod
     def read(cls, path: str | Path) -> Table:
-        """Return the table of a file.
+        """Return the table of a file, or ``bundled:NAME``.
 
         Raises:
             TableError: The file is missing, damaged, or not of the format.
         """
-        path = Path(path)
+        origin, path = str(path), locate(path)
         if not path.is_file():
             raise TableError(
                 f"no table at {str(path)!r} (looked in {Path.cwd()}); give the path of an existing .npz table"
@@ -89,7 +90,7 @@ class Table:
                 f"{path} is no readable table ({error}); it may be cut off or of another format: fetch it again; "
                 f"{_FORMAT}"
             ) from error
-        return cls._from_arrays(arrays, str(path))
+        return cls._from_arrays(arrays, origin)
 
     @classmethod
     def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]], origin: str) -> Table:

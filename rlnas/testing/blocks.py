@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlnas.errors import RlnasError, SpaceError
 from rlnas.nets.counting import count_macs, count_params
+from rlnas.nets.inputs import zero_inputs
 from rlnas.space import Architecture, Block, SearchSpace, TaskSpec
 from rlnas.testing.conformance import ConformanceError, require
 
@@ -60,7 +61,7 @@ def _check_block(space: SearchSpace, block: Block) -> tuple[int, int]:
         with torch.random.fork_rng(devices=[]):
             network = space.build_block(block).eval()
         with torch.no_grad():
-            output = network(*(torch.zeros(2, *shape) for shape in block.input_shapes))
+            output = network(*zero_inputs(network, block.input_shapes, batch=2))
         macs = count_macs(network, *block.input_shapes)
     except (RlnasError, RuntimeError, TypeError) as error:
         raise ConformanceError(f"{where} fails: {error}") from error

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rlnas.errors import IllegalArchitectureError, RlnasError
 from rlnas.nets.counting import count_macs
+from rlnas.nets.inputs import check_takes, random_inputs
 from rlnas.space import Architecture, IntArray, Kind, SearchSpace, TaskSpec
 from rlnas.testing.blocks import check_blocks, has_blocks
 from rlnas.testing.conformance import ConformanceError, require
@@ -209,6 +210,7 @@ def _check_build(space: SearchSpace, architecture: Architecture, task: TaskSpec)
     where = f"build({space.describe(architecture)}) for {task.name!r}"
     try:
         network, twin = (_seeded_build(space, architecture, task) for _ in range(2))
+        check_takes(network, task)
         macs = count_macs(network, task.input_shape)
     except RlnasError as error:
         raise ConformanceError(f"{where} fails: {error}") from error
@@ -218,6 +220,15 @@ def _check_build(space: SearchSpace, architecture: Architecture, task: TaskSpec)
     require(same, f"{where} is not decided by torch.manual_seed: two builds differ")
     expected = flop_counter_macs(network, task.input_shape)
     require(macs == expected, f"{where} has {macs} multiply-adds, but torch's flop counter finds {expected}")
+    if task.vocabulary_size is not None:
+        _check_padding(network, inputs, where)
+
+
+def _check_padding(network: nn.Module, tokens: Tensor, where: str) -> None:
+    """Check that an input of nothing but padding has an output, as a loader may give one."""
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros_like(tokens))
+    require(bool(logits.isfinite().all()), f"{where} gives {logits[0].tolist()} where all tokens are padding")
 
 
 def _check_training(network: nn.Module, inputs: Tensor, task: TaskSpec, where: str) -> Tensor:
@@ -245,4 +256,5 @@ def _seeded_build(space: SearchSpace, architecture: Architecture, task: TaskSpec
 def _inputs(network: nn.Module, batch: int, input_shape: tuple[int, ...]) -> Tensor:
     """Return inputs on the network's device, the same each time."""
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    return torch.randn(batch, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    [inputs] = random_inputs(network, [input_shape], batch=batch, generator=torch.Generator().manual_seed(0))
+    return inputs.to(device)

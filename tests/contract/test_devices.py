@@ -34,5 +34,6 @@ def test_device_keeps_its_contract(name: str, cell_table: Path, tmp_path: Path) 
         config.profile = str(write_profile(Synthetic(space, digits().spec), tmp_path / "profile.json"))
     wanted = inspect.signature(get_object(config["_target_"])).parameters
     given: dict[str, Any] = {"space": space, "task": digits()}
-    device: Device = instantiate(config, **{key: value for key, value in given.items() if key in wanted})
+    # As arguments of `instantiate`, dataclasses would become dicts.
+    device: Device = instantiate(config, _partial_=True)(**{key: given[key] for key in given if key in wanted})
     check_device(device, space)

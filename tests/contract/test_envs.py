@@ -83,7 +83,11 @@ def test_stable_baselines_finds_no_fault(env_id: str) -> None:
 
 def test_a_whole_episode_trains_a_network(env_id: str) -> None:
     """The default parts: the reward is the accuracy on the digits' validation split, the same each time."""
-    small = {"rlnas/Chain-v0": {"num_layers": 1, "widths": [4, 8]}, "rlnas/Cell201-v0": {"channels": 2}}
+    small = {
+        "rlnas/Chain-v0": {"num_layers": 1, "widths": [4, 8]},
+        "rlnas/Cell201-v0": {"channels": 2},
+        "rlnas/Digits201-v0": {},
+    }
     rewards = []
     for _ in range(2):
         env = gym.make(env_id, **small[env_id])

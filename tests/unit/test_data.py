@@ -121,7 +121,7 @@ def test_a_given_test_split_stays_whole(tmp_path: Path) -> None:
 def test_max_examples_keeps_a_stratified_part_and_says_how_much(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="rlnas.data.arrays"):
+    with caplog.at_level(logging.INFO, logger="rlnas.data.splitting"):
         task = npz(saved(tmp_path, x=X, y=Y), max_examples=20)
     assert len(task.train) + len(task.validation) + len(task.test) == 20
     assert "20 of 40 examples (50 %)" in caplog.text

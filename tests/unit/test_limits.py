@@ -27,11 +27,17 @@ from rlnas.interfaces import Constraint
 from rlnas.space import BoolArray, FloatArray, IntArray, SearchSpace
 from rlnas.spaces.cell201 import Cell201
 from rlnas.spaces.chain import Chain
+from rlnas.spaces.transformer import Transformer
 
 CHAINS = {
     "without identity": Chain(2, widths=(4, 8), max_downsamplings=1, operations=("conv3x3", "maxpool", "sepconv3x3")),
     "with identity": Chain(3, widths=(4, 8), max_downsamplings=1, operations=("conv3x3", "maxpool", "identity")),
     "one width": Chain(3, widths=(4,), max_downsamplings=0, operations=("conv3x3", "attention", "identity")),
+}
+SPACES: Mapping[str, SearchSpace] = {
+    **CHAINS,
+    "encoders": Transformer((4, 6), (1, 2), (1, 3), (3,), (1, 2), ("gelu",)),
+    "encoders of one depth": Transformer((4, 6), (2,), (1, 3), (3,), (1,), ("gelu", "relu")),
 }
 NAMES = ("latency_ms", "num_params", "macs")
 
@@ -69,12 +75,12 @@ def drawn_limits(data: st.DataObject, values: FloatArray, names: Sequence[str]) 
     return {name: float(value) * scale for name, value in zip(names, row, strict=True)}
 
 
-@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize("kind", SPACES)
 @pytest.mark.parametrize("number", [1, 2, 3])
 @settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_sums_over_blocks_give_the_masks_of_brute_force(kind: str, number: int, data: st.DataObject) -> None:
-    space, names = CHAINS[kind], NAMES[:number]
+    space, names = SPACES[kind], NAMES[:number]
     given_limits = drawn_limits(data, costs(space, names), names)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(limits_module, "_QUICK", 0)  # as in a space too large to be listed

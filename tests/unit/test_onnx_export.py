@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from rlnas.errors import ExportError, MissingExtraError
 from rlnas.nets import onnx_export
+from rlnas.nets.inputs import random_inputs
 from rlnas.nets.onnx_export import export_onnx
 from rlnas.nets.recording import UnknownOperatorError, record, record_any_batch
 from rlnas.space import SearchSpace, TaskSpec
 from rlnas.spaces.cell201 import Cell201
 from rlnas.spaces.chain import Chain
+from rlnas.spaces.darts import Darts
+from rlnas.spaces.mobile import Mobile
+from rlnas.spaces.transformer import Transformer
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -39,7 +43,7 @@ def check(network: nn.Module, shapes: Sequence[tuple[int, ...]], *, by_us: bool 
         model = export_onnx(network, shapes, dynamic_batch=dynamic)
         onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
         for batch in batches:
-            inputs = [torch.randn(batch, *shape, generator=torch.Generator().manual_seed(batch)) for shape in shapes]
+            inputs = random_inputs(network, shapes, batch=batch, generator=torch.Generator().manual_seed(batch))
             with torch.no_grad():
                 expected = network(*inputs)
             for wanted, got in zip(
@@ -62,12 +66,68 @@ def only_us(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("only_us")
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (2, 13, 9)])
 @pytest.mark.parametrize(
-    "space", [Cell201(num_cells=1, channels=4), Chain(num_layers=3, widths=(8, 24))], ids=lambda space: space.name
+    "space",
+    [
+        Cell201(num_cells=1, channels=4),
+        Chain(num_layers=3, widths=(8, 24)),
+        Mobile(multipliers=(0.25, 0.5), head=32),
+        Darts(num_cells=3, channels=5),
+    ],
+    ids=lambda space: space.name,
 )
 def test_random_architectures_compute_the_same(space: SearchSpace, shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(sum(shape))
     for _ in range(4):
         check(space.build(space.sample(rng), TaskSpec("t", shape, 7)), [shape])
+
+
+@pytest.mark.usefixtures("only_us")
+@pytest.mark.parametrize(
+    ("space", "task"),
+    [
+        (Transformer((8, 12), (2, 3), (1, 2), (3,)), TaskSpec("text", (11,), 5, 30)),
+        (Transformer((8, 12), (2, 3), (1, 2), (3,)), TaskSpec("images", (3, 13, 9), 5)),
+        (Transformer((8, 12), (2, 3), (1, 2), (3,)), TaskSpec("waves", (2, 301), 5)),
+        (Chain(num_layers=3, widths=(8, 24)), TaskSpec("waves", (2, 1300), 5)),
+    ],
+    ids=lambda value: value.name,
+)
+def test_sequences_compute_the_same(space: SearchSpace, task: TaskSpec) -> None:
+    rng = np.random.default_rng(0)
+    members = [*space.references().values(), *(space.sample(rng) for _ in range(3))]
+    for architecture in members:
+        network = space.build(architecture, task)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(3.0)  # so that the attention is not even
+        check(network, [task.input_shape])
+
+
+class OnTokens(nn.Module):
+    """What is usual with tokens: masks of truth values, comparisons, choices."""
+
+    vocabulary_size = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(6, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        keep = (tokens != 0) & ~((tokens > 4) | (tokens == 3))
+        x = self.embedding(tokens)
+        y = F.scaled_dot_product_attention(x, x, x, attn_mask=keep[:, None, :])
+        z = torch.where(keep[..., None], y, 0.0).masked_fill((tokens <= 1)[..., None], -1.0)
+        return z * (tokens.float() >= 2.0).logical_not().to(torch.float32)[..., None] + (x < 0.5).float()
+
+
+@pytest.mark.usefixtures("only_us")
+def test_masks_of_tokens_compute_the_same() -> None:
+    torch.manual_seed(0)
+    check(OnTokens(), [(9,)])
+    tokens = torch.zeros(2, 9, dtype=torch.int64)  # nothing but padding: torch's softmax gives zeros then
+    network = OnTokens().eval()
+    expected = network(tokens).detach().numpy()
+    np.testing.assert_allclose(run(export_onnx(network, [(9,)], dynamic_batch=True), [tokens])[0], expected, atol=1e-5)
 
 
 @pytest.mark.usefixtures("only_us")

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rlnas.errors import ConfigError, SpaceError
-from rlnas.nets.chain import OPERATIONS, POOLS, ChainNetwork, Layer
+from rlnas.nets.chain import (
+    OPERATIONS,
+    POOLS,
+    SIGNAL_POSITIONS,
+    ChainNetwork,
+    Layer,
+    build_chain_block,
+    stem_block,
+    stem_reduction,
+)
 from rlnas.nets.counting import count_macs, count_params
 from rlnas.space import Architecture, TaskSpec
 from rlnas.spaces.chain import Chain
@@ -55,7 +64,7 @@ def layers_as_named(space: Chain, architecture: Architecture) -> list[Layer]:
 
 
 def network_as_named(space: Chain, architecture: Architecture) -> nn.Module:
-    return ChainNetwork(space.widths[0], layers_as_named(space, architecture), image=(1, 8, 8), num_classes=10)
+    return ChainNetwork(space.widths[0], layers_as_named(space, architecture), input_shape=(1, 8, 8), num_classes=10)
 
 
 def fill_by_shape(network: nn.Module) -> nn.Module:
@@ -271,9 +280,54 @@ def test_each_operation_trains_at_any_size_with_joins_across_widths_and_resoluti
     assert count_macs(network, task.input_shape) == flop_counter_macs(network, task.input_shape)
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("channels", "length"), [(1, 4), (2, 37), (1, 2500)])
+def test_each_operation_trains_on_signals(operation: str, channels: int, length: int) -> None:
+    space = Chain(4, (6, 10), 2)
+    names = {"layer0": "conv5x5" if operation in POOLS else "avgpool", "layer1": operation, "layer3": operation}
+    names |= {"layer2": "conv3x3", "join1": "stem", "join2": "layer0", "join3": "layer1"}
+    architecture = space.from_names(names | {f"width{i}": width for i, width in enumerate(("10", "10", "6", "10"))})
+    task = TaskSpec("waves", (channels, length), 5)
+    network = space.build(architecture, task)
+    logits = network(torch.rand(2, channels, length))
+    assert logits.shape == (2, 5)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    assert count_macs(network, task.input_shape) == flop_counter_macs(network, task.input_shape)
+    assert not any(isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.MaxPool2d) for layer in network.modules())
+
+
+def test_signals_of_several_lengths_fit_one_network() -> None:
+    network = Chain().build(Chain().references()["resnet"], TaskSpec("waves", (1, 8000), 10)).eval()
+    assert all(network(torch.rand(1, 1, length)).shape == (1, 10) for length in (8000, 7999, 3001, 12_345))
+
+
+@given(st.integers(1, 40_000))
+def test_the_stem_leaves_few_positions_of_a_long_signal_and_all_of_a_short_one(length: int) -> None:
+    stride = stem_reduction((1, length))
+    assert -(-length // stride) <= SIGNAL_POSITIONS
+    assert stride == 1 or -(-length // (stride - 1)) > SIGNAL_POSITIONS
+    stem = build_chain_block(stem_block(2, (1, length)))
+    assert stem is not None
+    with torch.device("meta"):
+        assert stem.eval().to("meta")(torch.empty(1, 1, length)).shape == (1, 2, -(-length // stride))
+
+
+def test_the_stem_of_images_is_as_it_was() -> None:
+    stem = build_chain_block(stem_block(16, (3, 2000, 2000)))
+    assert isinstance(stem, nn.Sequential)
+    assert isinstance(stem[0], nn.Conv2d)
+    assert (stem[0].kernel_size, stem[0].stride, stem[0].bias) == ((3, 3), (1, 1), None)
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((8,), "channels, height, width"), ((1, 3, 8), "3 x 8, less than 4.*lower space.max_downsamplings")],
+    [
+        ((8,), "channels, height, width.*channels, length"),
+        ((1, 3, 8), "3 x 8, less than 4.*lower space.max_downsamplings"),
+        ((1, 3), "length 3, too short: .*lower space.max_downsamplings"),
+        ((0, 30), r"\(0, 30\)"),
+    ],
 )
 def test_tasks_that_do_not_fit_are_refused(shape: tuple[int, ...], message: str) -> None:
     space = Chain()
@@ -309,6 +363,10 @@ def test_small_images_fit_a_chain_without_pools() -> None:
 def test_parameters_out_of_range_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Chain(**arguments)  # type: ignore[arg-type]
+
+
+def test_the_key_of_the_default_is_that_of_results_in_stores() -> None:
+    assert Chain().key == "chain-e342896e83f9"
 
 
 def test_settings_enter_the_key() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,25 @@ def test_facts_by_hand() -> None:
     accuracy, seconds = facts.column_facts(table)
     assert (accuracy.missing, accuracy.seeds) == (1, 2)
     assert accuracy.noise == pytest.approx(np.std([0.1, 0.3], ddof=1), rel=1e-5)
+    assert math.isnan(accuracy.repeat), "one row has both seeds, and one is no order"
     assert (seconds.low, seconds.median, seconds.high) == (1, 2, 3)
     [cost] = facts.costs(table)
     assert (cost.total, cost.mean) == (4, 2)
     assert facts.agreements(table) == []
     assert facts.top_tenth(np.array([1, 3, 2], np.float32)).tolist() == [1, 2]
+
+
+def test_how_well_two_seeds_agree() -> None:
+    first, second, third = np.random.default_rng(0).random((3, 8))
+    columns = {
+        "val_accuracy@3": first,
+        "val_accuracy@3/a": first,
+        "val_accuracy@3/b": second,
+        "val_accuracy@3/c": third,
+    }
+    [found] = facts.column_facts(make_table({name: list(values) for name, values in columns.items()}, ROWS[:8]))
+    pairs = ((first, second), (first, third), (second, third))
+    assert found.repeat == pytest.approx(np.mean([stats.spearmanr(x, y).statistic for x, y in pairs]))
 
 
 # Findings ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""The cheapest proxy: a score of the untrained network, from one batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from rlnas.data.task import Task
+from rlnas.errors import ConfigError, SpaceError
+from rlnas.interfaces import Estimate, Failure
+from rlnas.nets.counting import count_macs
+from rlnas.nets.runtime import (
+    DeviceChoice,
+    build_meta,
+    is_out_of_memory,
+    resolve_device,
+    seeded,
+    threads,
+    torch_device,
+)
+from rlnas.proxies.scores import SCORES
+from rlnas.space import Architecture, Json, SearchSpace
+
+ScoreName = Literal["synflow", "naswot", "snip", "grad_norm", "num_params", "macs"]
+
+_NAMES = (*SCORES, "macs")
+_SPREAD_OF_NORMAL = 1.349  # interquartile range of a standard normal distribution
+
+
+class ZeroCostProxy:
+    """A score in the place of an accuracy, without any training.
+
+    What a search sees is no accuracy, but lies in [0, 1] as one: the score's distance from the median of random
+    architectures of the space, in units of their spread (interquartile range), squashed so that the order stays, .5 is
+    the median and nothing saturates. It depends on the architecture, the space, the training split and `settings`.
+
+    Args:
+        space: Builds the networks.
+        task: Gives the batch, from the train split.
+        score: ``synflow``, ``naswot``, ``snip``, ``grad_norm``, or the baselines ``num_params`` and ``macs``.
+        batch_size: Examples in the batch, >= 2.
+        num_reference: Random architectures that say what is usual, >= 8; they are scored when the proxy is made.
+        seed: >= 0; decides weights, batch and reference. Not the run's seed, so that runs share the store.
+        device: ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: A value is out of range, or the score is the same for all reference architectures.
+    """
+
+    reusable = True
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        *,
+        score: ScoreName = "synflow",
+        batch_size: int = 64,
+        num_reference: int = 32,
+        seed: int = 0,
+        device: DeviceChoice = "auto",
+    ) -> None:
+        _check(score, batch_size, num_reference, seed)
+        self._space, self._spec, self._name, self._seed = space, task.spec, score, seed
+        self._device = resolve_device(device, "proxy.device")
+        rows = np.random.default_rng(seed).permutation(len(task.train))[:batch_size]
+        self._inputs = torch.from_numpy(task.train.inputs[rows])
+        self._targets = torch.from_numpy(task.train.targets[rows])
+        self.fidelity: str = score
+        self.settings: Mapping[str, Json] = {
+            "proxy": "zero_cost",
+            "score": score,
+            "batch_size": batch_size,
+            "num_reference": num_reference,
+            "seed": seed,
+            "device": self._device,
+            "torch": torch.__version__.split("+")[0],
+        }
+        self._median, self._unit = self._usual(num_reference)
+
+    def estimate(self, architectures: Sequence[Architecture]) -> Iterator[Estimate | Failure]:
+        """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`."""
+        for architecture in architectures:
+            start = time.perf_counter()
+            try:
+                score = self.score(architecture)
+            except SpaceError as error:
+                yield Failure("invalid", str(error), time.perf_counter() - start)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                yield Failure("out_of_memory", str(error), time.perf_counter() - start)
+            else:
+                yield self._result(score, time.perf_counter() - start)
+
+    def score(self, architecture: Architecture) -> float:
+        """Return the score itself, the logarithm where it counts or multiplies; minus infinity is the worst.
+
+        Raises:
+            SpaceError: The space does not build this architecture for the task.
+        """
+        if self._name == "macs":
+            network = build_meta(self._space, architecture, self._spec)
+            return math.log(max(1, count_macs(network, self._spec.input_shape)))
+        device = torch_device(self._device)
+        with threads(1), seeded(self._seed, device):
+            network = self._space.build(architecture, self._spec).to(device)
+            return SCORES[self._name](network, self._inputs.to(device), self._targets.to(device))
+
+    def _result(self, score: float, seconds: float) -> Estimate | Failure:
+        if math.isnan(score) or score == math.inf:
+            return Failure("diverged", f"{self._name} is {score}: activations or gradients overflow", seconds)
+        distance = (score - self._median) / self._unit
+        return Estimate(0.0 if score == -math.inf else 0.5 + 0.5 * distance / (1.0 + abs(distance)), seconds)
+
+    def _usual(self, count: int) -> tuple[float, float]:
+        """Return median and spread of the scores of random architectures.
+
+        Raises:
+            ConfigError: There is no spread.
+        """
+        rng = np.random.default_rng(self._seed)
+        scores = np.array([self.score(self._space.sample(rng)) for _ in range(count)])
+        low, median, high = np.quantile(scores[np.isfinite(scores)], [0.25, 0.5, 0.75]) if count else (0.0,) * 3
+        if not high > low:
+            raise ConfigError(
+                f"proxy.score={self._name} is the same for most of {count} random architectures of "
+                f"{self._space.name!r}; it cannot rank them: choose another score"
+            )
+        return float(median), float(high - low) / _SPREAD_OF_NORMAL
+
+
+def _check(score: str, batch_size: int, num_reference: int, seed: int) -> None:
+    if score not in _NAMES:
+        raise ConfigError(f"proxy.score={score!r} is unknown; choose one of {', '.join(_NAMES)}")
+    for name, value, least in (("batch_size", batch_size, 2), ("num_reference", num_reference, 8), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"proxy.{name} must be at least {least}, got {value}")

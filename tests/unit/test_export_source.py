@@ -1,0 +1,128 @@
+"""A network as a module of plain torch computes what it computed here, with the same weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlnas.errors import ExportError
+from rlnas.export import standalone_source
+from rlnas.space import SearchSpace, TaskSpec
+from rlnas.spaces.cell201 import Cell201
+from rlnas.spaces.chain import Chain
+
+SPACES: list[tuple[SearchSpace, TaskSpec]] = [
+    (Chain(), TaskSpec("digits", (1, 8, 8), 10)),
+    (Chain(num_layers=4), TaskSpec("odd", (3, 11, 13), 4)),
+    (Cell201(num_cells=1, channels=8), TaskSpec("digits", (1, 8, 8), 10)),
+]
+
+
+def executed(source: str) -> nn.Module:
+    names: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(source, "exported.py", "exec"), names)  # noqa: S102 - the source is ours
+    network: nn.Module = names["network"]()
+    return network
+
+
+@pytest.mark.parametrize(("space", "task"), SPACES, ids=lambda part: part.name)
+def test_it_is_the_same_network(space: SearchSpace, task: TaskSpec) -> None:
+    rng = np.random.default_rng(0)
+    inputs = torch.randn(3, *task.input_shape)
+    chosen = [*space.references().values(), *(space.sample(rng) for _ in range(12))]
+    for architecture in chosen:
+        network = space.build(architecture, task)
+        network(inputs)  # norms get statistics
+        source = standalone_source(network, "A network.")
+        assert "rlnas" not in source
+        made = executed(source)
+        made.load_state_dict(network.state_dict())
+        assert torch.equal(made.eval()(inputs), network.eval()(inputs))
+
+
+def test_it_runs_without_rlnas_and_reads_well(tmp_path: Path) -> None:
+    space, task = SPACES[0]
+    source = standalone_source(space.build(space.references()["resnet"], task), "The ResNet of the space.")
+    (tmp_path / "network.py").write_text(source)
+    code = "import sys, network; print(sum(p.numel() for p in network.network().parameters()), 'rlnas' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.'); {code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == [str(sum(p.numel() for p in executed(source).parameters())), "False"]
+    assert max(len(line) for line in source.splitlines()) <= 120
+    checked = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--isolated", "--select=E4,E7,E9,F,I", str(tmp_path / "network.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+class Scaled(nn.Module):
+    """Has a weight, a buffer, a number, a helper and a property of its own."""
+
+    def __init__(self, width: int, power: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("places", torch.arange(width, dtype=torch.float32), persistent=False)
+        self.power = power
+        self.unused = object()
+
+    @property
+    def doubled(self) -> float:
+        """Twice the power."""
+        return 2 * self.power
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return it scaled."""
+        return helped(x * self.weight + self.places, self.doubled) + self.seen
+
+
+LIMIT = 100.0
+
+
+def helped(x: Tensor, power: float) -> Tensor:
+    """Return a power, cut off."""
+    return torch.clamp(x.abs() ** power, max=LIMIT)
+
+
+def test_weights_buffers_numbers_helpers_and_properties_come_along() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), Scaled(4, 0.5), nn.LayerNorm(4))
+    source = standalone_source(network, "Scaled.")
+    made = executed(source)
+    made.load_state_dict(network.state_dict())
+    inputs = torch.randn(2, 4)
+    assert torch.equal(made(inputs), network(inputs))
+    assert "unused" not in source
+    assert "LIMIT = 100.0" in source
+
+
+class Keeps(nn.Module):
+    """Keeps what cannot be written."""
+
+    def __init__(self, kept: object) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input."""
+        return x if self.kept else -x
+
+
+def test_what_cannot_be_written_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"Keeps \(the network\) keeps kept=.* which has no literal"):
+        standalone_source(Keeps(object()), "x")

@@ -1,0 +1,141 @@
+"""Weights that networks share, the paths they are trained on, and the proxy made of both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rlnas.data.digits import digits
+from rlnas.errors import ConfigError
+from rlnas.interfaces import Estimate
+from rlnas.nets.sharing import SharedWeights
+from rlnas.proxies.paths import FairPaths
+from rlnas.proxies.supernet import SupernetProxy
+from rlnas.space import Architecture, TaskSpec
+from rlnas.spaces.cell201 import Cell201
+from rlnas.spaces.chain import Chain
+
+DIGITS = TaskSpec("digits", (1, 8, 8), 10)
+CELLS = Cell201(num_cells=1, channels=4)
+CHAIN = Chain(num_layers=2, widths=(4, 8))
+MIXED = Architecture((3, 2, 4, 1, 3, 2))
+
+
+def proxy(folder: Path, steps: int = 6, **options: object) -> SupernetProxy:
+    return SupernetProxy(CELLS, digits(), steps=steps, paths_per_step=1, batch_size=16, folder=folder, **options)
+
+
+def accuracy(made: SupernetProxy, architecture: Architecture = MIXED) -> float:
+    [result] = made.estimate([architecture])
+    assert isinstance(result, Estimate)
+    return result.accuracy
+
+
+def described(start: str) -> Architecture:
+    drawn = (CHAIN.sample(np.random.default_rng(seed)) for seed in range(20_000))
+    return next(found for found in drawn if CHAIN.describe(found).startswith(start))
+
+
+def test_networks_share_what_is_the_same_and_narrow_ones_are_corners() -> None:
+    wide, narrow = (
+        CHAIN.build(described(start), DIGITS) for start in ("conv3x3-8 > conv3x3-8", "conv3x3-4 > conv5x5-8")
+    )
+    weights = SharedWeights([narrow, wide])
+    lent = [weights.lent_to(network) for network in (wide, narrow)]
+    first = "layers.0.operation.0.weight"
+    assert lent[0][first].shape[0] == 8
+    assert lent[1][first].shape[0] == 4
+    assert torch.equal(lent[0][first][:4], lent[1][first])
+    second = "layers.1.operation.0.weight"
+    assert lent[0][second].shape[2] == 3
+    assert lent[1][second].shape[2] == 5, "another operation has weights of its own"
+    lent[1][first].sum().backward()
+    [gradient] = [tensor.grad for tensor in weights.tensors.values() if tensor.grad is not None]
+    assert gradient[:4].eq(1).all()
+    assert gradient[4:].eq(0).all()
+
+
+def test_a_network_gets_the_values_of_now() -> None:
+    network = CELLS.build(MIXED, DIGITS)
+    weights = SharedWeights([network])
+    with torch.no_grad():
+        for tensor in weights.tensors.values():
+            tensor.fill_(0.25)
+    weights.copy_into(network)
+    assert all(parameter.eq(0.25).all() for parameter in network.parameters())
+
+
+def test_each_candidate_is_drawn_equally_often() -> None:
+    paths = FairPaths(CELLS, np.random.default_rng(0))
+    for _ in range(4):
+        drawn = [paths.draw().indices for _ in range(5)]
+        assert all(sorted(column) == list(range(5)) for column in zip(*drawn, strict=True))
+
+
+def test_paths_are_legal_and_go_on_from_their_state() -> None:
+    paths = FairPaths(CHAIN, np.random.default_rng(0))
+    first = [paths.draw() for _ in range(200)]
+    assert all(CHAIN.is_legal(architecture.indices) for architecture in first)
+    seen = Counter(architecture.indices[0] for architecture in first)
+    assert len(seen) == len(CHAIN.choices[0].candidates)
+    state = paths.state()
+    expected = [paths.draw() for _ in range(30)]
+    other = FairPaths(CHAIN, np.random.default_rng(7))
+    other.load(state)
+    assert [other.draw() for _ in range(30)] == expected
+
+
+def test_it_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = proxy(tmp_path)
+    found = accuracy(first)
+    assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
+    monkeypatch.setattr(SupernetProxy, "_step", None)
+    assert accuracy(proxy(tmp_path)) == found
+    assert proxy(tmp_path, steps=7).path != first.path
+
+
+def test_cut_off_it_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = proxy(tmp_path / "whole", steps=40)
+    expected = accuracy(whole)
+    step, calls = SupernetProxy._step, Counter[str]()
+
+    def interrupted(self: SupernetProxy, *args: object) -> None:
+        calls["steps"] += 1
+        if calls["steps"] == 25:
+            raise KeyboardInterrupt
+        step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SupernetProxy, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        accuracy(proxy(tmp_path / "cut", steps=40))
+    again = proxy(tmp_path / "cut", steps=40)
+    assert accuracy(again) == expected
+    assert calls["steps"] == 25 + 16, "steps 25 to 40, from the checkpoint after 24"
+    assert again.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_it_can_start_from_an_earlier_one(tmp_path: Path) -> None:
+    first = proxy(tmp_path, steps=40)
+    accuracy(first)
+    later = proxy(tmp_path, steps=1, learning_rate=1e-9, weight_decay=0.0, start=first.path)
+    assert accuracy(later) == pytest.approx(accuracy(first), abs=0.02)
+    assert later.settings["start"] is not None
+    with pytest.raises(ConfigError, match=r"no supernet at proxy\.start"):
+        proxy(tmp_path, start=tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "proxy.steps must be at least 1"),
+        ({"learning_rate": 0.0}, "proxy.learning_rate must be above 0"),
+        ({"training_seed": -1}, "proxy.training_seed must be at least 0"),
+    ],
+)
+def test_bad_values(options: dict[str, float], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SupernetProxy(CELLS, digits(), folder=tmp_path, **options)  # type: ignore[arg-type]
