@@ -35,7 +35,7 @@ from rlnas.interfaces import Constraint, Reward
 from rlnas.proxies.table import TableProxy
 from rlnas.rewards import Absolute, Accuracy, Lagrangian, MnasNetHard, MnasNetSoft, Reject
 from rlnas.space import FloatArray, IntArray
-from rlnas.tables import Table
+from rlnas.tables import Table, TableLookup
 
 REWARDS: Mapping[str, type] = {
     "mnasnet_soft": MnasNetSoft,
@@ -157,7 +157,7 @@ def judged(
     final = float("nan")
     if feasible.any():
         best = rows[feasible][int(np.argmax(accuracy[feasible]))]
-        final = float(table.column(setting.final)[table.rows(best[None])[0]])
+        final = float(table.column(setting.final)[TableLookup(table, searching.space_of(table)).rows_of(best[None])[0]])
     return Found(float(1.0 - feasible.mean()), final, len(rows), seconds)
 
 
@@ -182,7 +182,7 @@ def settings_of(args: argparse.Namespace) -> list[Setting]:
                     limit_ms=limit,
                     evaluations=args.evaluations,
                     num_envs=args.num_envs,
-                    canonical=args.canonical,
+                    canonical=protocol.canonical,
                 )
             )
     return found
@@ -307,7 +307,7 @@ def main() -> None:
             "devices": settings[0].devices.name,
             "seeds": args.seeds,
             "evaluations": args.evaluations,
-            "canonical": args.canonical,
+            "canonical": settings[0].canonical,
             "limits": figures,
             "overall": together,
             "kept": kept,

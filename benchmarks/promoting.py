@@ -23,7 +23,7 @@ from rlnas.promotion import Promoter
 from rlnas.proxies.table import TableProxy
 from rlnas.rewards import Accuracy
 from rlnas.space import FloatArray, SearchSpace
-from rlnas.tables import Table
+from rlnas.tables import Table, TableLookup
 from rlnas.tables.facts import seed_columns, spearman, top_tenth
 from rlnas.tables.seeds import mean_over_seeds
 
@@ -122,7 +122,7 @@ def run(protocol: Protocol, job: Job) -> Result:
         best = best if promotion.best is None else promotion.best.searched
         promoted = len(promotion.promoted)
     spent = (ledger.spent_seconds + ledger.promoted_seconds) / job.seconds
-    [row] = table.rows(np.asarray([best.evaluation.architecture.indices], dtype=np.int64)).tolist()
+    [row] = TableLookup(table, space).rows([best.evaluation.architecture]).tolist()
     return Result(float(protocol.values(protocol.final)[row]), len(records), promoted, spent)
 
 

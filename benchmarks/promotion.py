@@ -55,7 +55,15 @@ def protocols(args: argparse.Namespace, folder: Path) -> list[Protocol]:
     high = f"val_accuracy@{known[-1]}"
     return [
         promoting.with_noise(
-            Protocol(path, f"val_accuracy@{length}", high, final, trainings, args.num_envs, args.canonical),
+            Protocol(
+                path,
+                f"val_accuracy@{length}",
+                high,
+                final,
+                trainings,
+                args.num_envs,
+                searching.joins_equal(args, table),
+            ),
             noise,
             folder,
         )

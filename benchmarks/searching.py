@@ -191,11 +191,15 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace, *, quick_se
         )
 
 
+def joins_equal(args: argparse.Namespace, table: Table) -> bool:
+    """Return whether equal architectures are one: as asked for, and where the table has but one of each."""
+    return bool(args.canonical) or len(table) < space_of(table).size
+
+
 def protocol_of(args: argparse.Namespace) -> Protocol:
     """Return what the command line asks for, with the columns that the table has."""
     path = reporting.table_path(args)
     table = read(path)
-    canonical = args.canonical or len(table) < space_of(table).size  # a table without the others cannot tell them apart
     known = [pair for pair in COLUMNS if set(pair) <= set(table.columns)]
     reward, final = (args.reward or (known[0][0] if known else None), args.final or (known[0][1] if known else None))
     if reward is None or final is None or not {reward, final} <= set(table.columns):
@@ -203,7 +207,7 @@ def protocol_of(args: argparse.Namespace) -> Protocol:
             f"{path} has not the columns to search by and to report ({reward}, {final}); give --reward and --final, "
             f"of {', '.join(table.columns)}"
         )
-    return Protocol(path, reward, final, args.evaluations, args.num_envs, canonical)
+    return Protocol(path, reward, final, args.evaluations, args.num_envs, joins_equal(args, table))
 
 
 def run_all(protocol: Protocol, variants: Sequence[Variant], args: argparse.Namespace) -> dict[str, list[Trace]]:

@@ -141,7 +141,7 @@ def random_search(subject: Subject, seed: int, *, canonical: bool) -> tuple[floa
         for evaluation in evaluator.evaluate(drawn):
             if evaluation is not None and evaluation.accuracy > best_accuracy:
                 best, best_accuracy = np.array(evaluation.architecture.indices), evaluation.accuracy
-    [row] = subject.table.rows(best[None])
+    [row] = TableLookup(subject.table, subject.space).rows_of(best[None])
     return float(subject.table.column(subject.final)[row]), ledger.num_evaluations
 
 
