@@ -53,7 +53,7 @@ class SupernetProxy:
         steps: Of training, >= 1.
         paths_per_step: Architectures whose gradients make one step, >= 1.
         batch_size: Examples per step, >= 2; as many for the statistics of batch norms.
-        learning_rate: Peak of the one-cycle schedule of AdamW, > 0.
+        learning_rate: Peak of the one-cycle schedule of AdamW, > 0; None: half of what the space's networks take alone.
         weight_decay: Of AdamW, decoupled, >= 0.
         training_seed: >= 0; decides weights, paths and order. Not the run's seed.
         folder: Where trained supernets are kept.
@@ -80,13 +80,14 @@ class SupernetProxy:
         steps: int = 3000,
         paths_per_step: int = 2,
         batch_size: int = 64,
-        learning_rate: float = 0.005,
+        learning_rate: float | None = None,
         weight_decay: float = 0.01,
         training_seed: int = 0,
         folder: Path = Path("outputs/supernets"),
         start: Path | None = None,
         device: DeviceChoice = "auto",
     ) -> None:
+        learning_rate = space.learning_rate / 2 if learning_rate is None else learning_rate
         _check(steps, paths_per_step, batch_size, learning_rate, weight_decay, training_seed)
         self._space, self._task = space, task
         self._steps, self._paths_per_step = steps, paths_per_step
