@@ -7,25 +7,27 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from rlnas.data.task import Task
-from rlnas.errors import ConfigError, OutputError, SpaceError
+from rlnas.errors import ConfigError, OutputError
 from rlnas.interfaces import Estimate, Failure
-from rlnas.nets.runtime import DeviceChoice, is_out_of_memory, resolve_device, seeded, threads, torch_device
+from rlnas.nets.runtime import DeviceChoice, resolve_device, seeded, threads, torch_device
 from rlnas.nets.sharing import SharedWeights
+from rlnas.proxies.attempts import attempt, clock
 from rlnas.proxies.feeding import Inputs, fed
 from rlnas.proxies.paths import FairPaths
-from rlnas.proxies.scoring import DivergedError, accuracy
+from rlnas.proxies.scoring import accuracy
 from rlnas.proxies.training import recalibrate_batch_norm
 from rlnas.space import Architecture, Json, SearchSpace
 
@@ -89,7 +91,8 @@ class SupernetProxy:
     ) -> None:
         learning_rate = space.learning_rate / 2 if learning_rate is None else learning_rate
         _check(steps, paths_per_step, batch_size, learning_rate, weight_decay, training_seed)
-        self._space, self._task = space, task
+        self._space, self._spec, self._task_key = space, task.spec, task.key
+        self._train_split, self._validation = task.train, task.validation  # never the test split
         self._steps, self._paths_per_step = steps, paths_per_step
         self._batch_size = min(batch_size, len(task.train))
         self._learning_rate, self._weight_decay = learning_rate, weight_decay
@@ -114,55 +117,48 @@ class SupernetProxy:
     def estimate(self, architectures: Sequence[Architecture]) -> Iterator[Estimate | Failure]:
         """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`."""
         for architecture in architectures:
-            started = time.perf_counter()
-            try:
-                found = self._accuracy(architecture)
-            except SpaceError as error:
-                yield Failure("invalid", str(error), time.perf_counter() - started)
-            except DivergedError as error:
-                yield Failure("diverged", str(error), time.perf_counter() - started)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                yield Failure("out_of_memory", str(error), time.perf_counter() - started)
-            else:
-                yield Estimate(found, time.perf_counter() - started)
+            start = clock(self._device)
+            weights = self._trained()  # what goes wrong here is no fault of the candidate
+            spent = clock(self._device) - start
+            yield attempt(partial(self._estimate, weights, architecture, spent), self._device)
 
     @property
     def path(self) -> Path:
         """The file of the trained weights."""
-        content = json.dumps([self._space.key, self._task.key, dict(self.settings)], sort_keys=True)
+        content = json.dumps([self._space.key, self._task_key, dict(self.settings)], sort_keys=True)
         return self._folder / f"{self._space.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.safetensors"
 
-    def _accuracy(self, architecture: Architecture) -> float:
-        device = torch_device(self._device)
+    def _estimate(self, weights: SharedWeights, architecture: Architecture, spent: float) -> Estimate:
+        start, device = clock(self._device), torch_device(self._device)
         with threads(1), seeded(self._seed, device):
-            weights = self._trained(device)
-            network = self._space.build(architecture, self._task.spec).to(device)
+            network = self._space.build(architecture, self._spec).to(device)
             weights.copy_into(network)
             inputs, _ = self._examples(device)
             recalibrate_batch_norm(network, inputs, self._batch_size, torch.Generator().manual_seed(self._seed))
-            return accuracy(network, *fed(self._task.validation, device, None, None), balanced=False)
+            found = accuracy(network, *fed(self._validation, device, None, None), balanced=False)
+        return Estimate(found, spent + clock(self._device) - start)
 
     # Training --------------------------------------------------------------------------------------------------
 
-    def _trained(self, device: torch.device) -> SharedWeights:
+    def _trained(self) -> SharedWeights:
         """Return the weights, from the folder where they are there."""
         if self._weights is None:
-            weights = self._initial(device)
-            if self.path.is_file():
-                weights.load(load_file(self.path, device=str(device)))
-            else:
-                self._train(weights, device)
+            device = torch_device(self._device)
+            with threads(1), seeded(self._seed, device):
+                weights = self._initial(device)
+                if self.path.is_file():
+                    weights.load(_read(self.path, device))
+                else:
+                    self._train(weights, device)
             self._weights = weights
         return self._weights
 
     def _initial(self, device: torch.device) -> SharedWeights:
         paths = FairPaths(self._space, np.random.default_rng(self._seed))
-        networks = (self._space.build(paths.draw(), self._task.spec).to(device) for _ in range(_SCANNED))
+        networks = (self._space.build(paths.draw(), self._spec).to(device) for _ in range(_SCANNED))
         weights = SharedWeights(networks)
         if self._start is not None:
-            taken = weights.load(load_file(self._start, device=str(device)))
+            taken = weights.load(_read(self._start, device))
             if not taken:
                 raise ConfigError(f"proxy.start={self._start} has no weight that networks of {self._space.name!r} have")
             _logger.info("%d of %d shared weights start from %s", taken, len(weights.tensors), self._start)
@@ -199,18 +195,20 @@ class SupernetProxy:
         """Add the gradients of some paths on one batch.
 
         Raises:
-            DivergedError: A loss is not finite.
+            ConfigError: A loss is not finite.
         """
         for architecture in architectures:
-            network = self._space.build(architecture, self._task.spec).to(inputs.device).train()
+            network = self._space.build(architecture, self._spec).to(inputs.device).train()
             logits: Tensor = torch.func.functional_call(network, weights.lent_to(network), (inputs,))
             loss = functional.cross_entropy(logits, targets, label_smoothing=0.1) / len(architectures)
             if not torch.isfinite(loss):
-                raise DivergedError("the supernet's loss is not finite; a lower proxy.learning_rate may help")
+                raise ConfigError(
+                    f"the supernet's loss is not finite; give a proxy.learning_rate below {self._learning_rate:g}"
+                )
             loss.backward()  # type: ignore[no-untyped-call]
 
     def _examples(self, device: torch.device) -> tuple[Inputs, Tensor]:
-        return fed(self._task.train, device, None, None)
+        return fed(self._train_split, device, None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +264,20 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error}; give a folder that is writable and has space (proxy.folder)"
+        ) from error
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """Return the weights of a file.
+
+    Raises:
+        ConfigError: It is none of weights, or damaged.
+    """
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{path} holds no weights of a supernet ({error}); remove it, and they are trained anew"
         ) from error
 
 

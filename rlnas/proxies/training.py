@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlnas.data.task import Split, Task, stratified_split
-from rlnas.errors import ConfigError, SpaceError
+from rlnas.errors import ConfigError
 from rlnas.interfaces import Estimate, Failure
-from rlnas.nets.runtime import DeviceChoice, is_out_of_memory, resolve_device, seeded, threads, torch_device
+from rlnas.nets.runtime import DeviceChoice, resolve_device, seeded, threads, torch_device
+from rlnas.proxies.attempts import attempt, clock
 from rlnas.proxies.feeding import Augmenter, Inputs, fed
 from rlnas.proxies.scoring import DivergedError, accuracy, class_weights
 from rlnas.space import Architecture, IntArray, Json, SearchSpace
@@ -150,29 +150,16 @@ class TrainingProxy:
         Returns:
             The estimate, as `estimate` gives it, and the accuracy on each other split, whose time is not counted.
         """
-        start = self._clock()
-        try:
-            return self._train_and_look(architecture, others, start)
-        except SpaceError as error:
-            return Failure("invalid", str(error), self._clock() - start)
-        except DivergedError as error:
-            return Failure("diverged", str(error), self._clock() - start)
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return Failure("out_of_memory", str(error), self._clock() - start)
-
-    def _clock(self) -> float:
-        """Seconds of this thread's work, which another process cannot stretch; on a GPU seconds on the wall."""
-        return time.perf_counter() if torch_device(self._device).type == "cuda" else time.thread_time()
+        return attempt(lambda: self._train_and_look(architecture, others), self._device)
 
     def _estimate(self, architecture: Architecture) -> Estimate | Failure:
         result = self.train_once(architecture)
         return result if isinstance(result, Failure) else result[0]
 
     def _train_and_look(
-        self, architecture: Architecture, others: Sequence[Split], start: float
+        self, architecture: Architecture, others: Sequence[Split]
     ) -> tuple[Estimate, tuple[float, ...]]:
+        start = clock(self._device)
         device = torch_device(self._device)
         weights_seed, order_seed, noise_seed = np.random.SeedSequence(self._training_seed).generate_state(3).tolist()
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
@@ -185,7 +172,7 @@ class TrainingProxy:
             order = torch.Generator().manual_seed(order_seed)
             self._fit(network, inputs, targets, order, Augmenter(self._augmentation, noise_seed))
             recalibrate_batch_norm(network, inputs, self._batch_size, order)
-            estimate = Estimate(self._look(network, self._validation, device), self._clock() - start)
+            estimate = Estimate(self._look(network, self._validation, device), clock(self._device) - start)
             return estimate, tuple(self._look(network, split, device) for split in others)
 
     def _look(self, network: nn.Module, split: Split, device: torch.device) -> float:

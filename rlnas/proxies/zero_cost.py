@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 
 from rlnas.data.task import Task
-from rlnas.errors import ConfigError, SpaceError
+from rlnas.errors import ConfigError
 from rlnas.interfaces import Estimate, Failure
 from rlnas.nets.counting import count_macs
-from rlnas.nets.runtime import (
-    DeviceChoice,
-    build_meta,
-    is_out_of_memory,
-    resolve_device,
-    seeded,
-    threads,
-    torch_device,
-)
+from rlnas.nets.runtime import DeviceChoice, build_meta, resolve_device, seeded, threads, torch_device
+from rlnas.proxies.attempts import attempt, clock
 from rlnas.proxies.scores import SCORES
+from rlnas.proxies.scoring import DivergedError
 from rlnas.space import Architecture, Json, SearchSpace
 
 ScoreName = Literal["synflow", "naswot", "snip", "grad_norm", "num_params", "macs"]
@@ -86,17 +80,7 @@ class ZeroCostProxy:
     def estimate(self, architectures: Sequence[Architecture]) -> Iterator[Estimate | Failure]:
         """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`."""
         for architecture in architectures:
-            start = time.perf_counter()
-            try:
-                score = self.score(architecture)
-            except SpaceError as error:
-                yield Failure("invalid", str(error), time.perf_counter() - start)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                yield Failure("out_of_memory", str(error), time.perf_counter() - start)
-            else:
-                yield self._result(score, time.perf_counter() - start)
+            yield attempt(partial(self._estimate, architecture), self._device)
 
     def score(self, architecture: Architecture) -> float:
         """Return the score itself, the logarithm where it counts or multiplies; minus infinity is the worst.
@@ -112,11 +96,14 @@ class ZeroCostProxy:
             network = self._space.build(architecture, self._spec).to(device)
             return SCORES[self._name](network, self._inputs.to(device), self._targets.to(device))
 
-    def _result(self, score: float, seconds: float) -> Estimate | Failure:
+    def _estimate(self, architecture: Architecture) -> Estimate:
+        start = clock(self._device)
+        score = self.score(architecture)
         if math.isnan(score) or score == math.inf:
-            return Failure("diverged", f"{self._name} is {score}: activations or gradients overflow", seconds)
+            raise DivergedError(f"{self._name} is {score}: activations or gradients overflow")
         distance = (score - self._median) / self._unit
-        return Estimate(0.0 if score == -math.inf else 0.5 + 0.5 * distance / (1.0 + abs(distance)), seconds)
+        squashed = 0.0 if score == -math.inf else 0.5 + 0.5 * distance / (1.0 + abs(distance))
+        return Estimate(squashed, clock(self._device) - start)
 
     def _usual(self, count: int) -> tuple[float, float]:
         """Return median and spread of the scores of random architectures.
@@ -126,7 +113,8 @@ class ZeroCostProxy:
         """
         rng = np.random.default_rng(self._seed)
         scores = np.array([self.score(self._space.sample(rng)) for _ in range(count)])
-        low, median, high = np.quantile(scores[np.isfinite(scores)], [0.25, 0.5, 0.75]) if count else (0.0,) * 3
+        known = scores[np.isfinite(scores)]
+        low, median, high = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else (0.0, 0.0, 0.0)
         if not high > low:
             raise ConfigError(
                 f"proxy.score={self._name} is the same for most of {count} random architectures of "

@@ -128,6 +128,22 @@ def test_it_can_start_from_an_earlier_one(tmp_path: Path) -> None:
         proxy(tmp_path, start=tmp_path / "nothing.safetensors")
 
 
+def test_it_never_holds_the_test_split(tmp_path: Path) -> None:
+    task = digits()
+    made = SupernetProxy(CELLS, task, steps=1, folder=tmp_path)
+    assert not [value for value in vars(made).values() if value is task or value is task.test]
+
+
+def test_what_is_no_fault_of_a_candidate_ends_the_search(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"loss is not finite; give a proxy\.learning_rate below"):
+        accuracy(proxy(tmp_path / "diverged", steps=60, learning_rate=1e30))
+    first = proxy(tmp_path)
+    accuracy(first)
+    first.path.write_bytes(first.path.read_bytes()[:100])
+    with pytest.raises(ConfigError, match="holds no weights of a supernet"):
+        accuracy(proxy(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
