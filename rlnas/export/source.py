@@ -132,6 +132,9 @@ class _Needed:
             if not self._is_known(name, value):
                 self.names_of(value)
                 self.functions[name] = _source(value)
+        elif isinstance(value, type) and issubclass(value, Exception):
+            documentation = (inspect.getdoc(value) or name).split("\n\n")[0]
+            self.functions[name] = f'class {name}(ValueError):\n    """{documentation}"""'
         elif isinstance(value, type):
             raise ExportError(f"a layer makes {name} while it runs; such layers cannot be written down")
         else:
@@ -153,21 +156,28 @@ class _Builder:
     def expression(self, module: nn.Module, place: str) -> str:
         """Return the expression of a module; `place` is for messages."""
         if isinstance(module, nn.ModuleDict):
-            items = (f"{key!r}: {self.expression(child, key)}" for key, child in module.items())
-            return f"nn.ModuleDict({{{', '.join(items)}}})"
+            return f"nn.ModuleDict({self._named(module)})"
         if isinstance(module, nn.ModuleList):
             return f"nn.ModuleList([{', '.join(self._children(module))}])"
         if type(module) is nn.Sequential:
             names = list(dict(module.named_children()))
             if names == [str(position) for position in range(len(names))]:
                 return f"nn.Sequential({', '.join(self._children(module))})"
+            self._needed.imports.add("from collections import OrderedDict")
+            return f"nn.Sequential(OrderedDict({self._named(module)}))"
         if type(module).__module__.startswith("torch.nn."):
+            if next(module.children(), None) is not None:
+                raise ExportError(f"{type(module).__name__} ({place}) has layers inside and cannot be written down")
             return _torch_layer(module, place)
         return self._own(module, place)
 
     def _children(self, module: nn.Module) -> Iterator[str]:
         for name, child in module.named_children():
             yield self.expression(child, name)
+
+    def _named(self, module: nn.Module) -> str:
+        items = (f"{name!r}: {self.expression(child, name)}" for name, child in module.named_children())
+        return f"{{{', '.join(items)}}}"
 
     def _own(self, module: nn.Module, place: str) -> str:
         """Return the call of the constructor that `_Needed.layer` writes for a class of ours."""
@@ -194,7 +204,11 @@ def _torch_layer(module: nn.Module, place: str) -> str:
     positional: list[str] = []
     named: list[str] = []
     for name, parameter in inspect.signature(type(module).__init__).parameters.items():
-        if name in _UNWRITTEN or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if (
+            name in _UNWRITTEN
+            or name.startswith("_")
+            or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        ):
             continue
         if not hasattr(module, name):
             raise ExportError(f"{type(module).__name__} ({place}) does not keep its argument {name!r}")

@@ -14,14 +14,23 @@ from torch import Tensor, nn
 
 from rlnas.errors import ExportError
 from rlnas.export import standalone_source
+from rlnas.nets.inputs import random_inputs
 from rlnas.space import SearchSpace, TaskSpec
 from rlnas.spaces.cell201 import Cell201
 from rlnas.spaces.chain import Chain
+from rlnas.spaces.darts import Darts
+from rlnas.spaces.mobile import Mobile
+from rlnas.spaces.transformer import Transformer
 
 SPACES: list[tuple[SearchSpace, TaskSpec]] = [
     (Chain(), TaskSpec("digits", (1, 8, 8), 10)),
     (Chain(num_layers=4), TaskSpec("odd", (3, 11, 13), 4)),
+    (Chain(num_layers=3), TaskSpec("wave", (1, 900), 4)),
     (Cell201(num_cells=1, channels=8), TaskSpec("digits", (1, 8, 8), 10)),
+    (Mobile(multipliers=[0.25, 0.5], head=64), TaskSpec("digits", (1, 8, 8), 10)),
+    (Darts(num_cells=3, channels=4), TaskSpec("digits", (1, 8, 8), 10)),
+    (Transformer(widths=[16, 32], depths=[1, 2]), TaskSpec("digits", (1, 8, 8), 10)),
+    (Transformer(widths=[16, 32], depths=[1, 2]), TaskSpec("texts", (12,), 2, vocabulary_size=50)),
 ]
 
 
@@ -35,10 +44,10 @@ def executed(source: str) -> nn.Module:
 @pytest.mark.parametrize(("space", "task"), SPACES, ids=lambda part: part.name)
 def test_it_is_the_same_network(space: SearchSpace, task: TaskSpec) -> None:
     rng = np.random.default_rng(0)
-    inputs = torch.randn(3, *task.input_shape)
-    chosen = [*space.references().values(), *(space.sample(rng) for _ in range(12))]
+    chosen = [*space.references().values(), *(space.sample(rng) for _ in range(8))]
     for architecture in chosen:
         network = space.build(architecture, task)
+        [inputs] = random_inputs(network, [task.input_shape], batch=3)
         network(inputs)  # norms get statistics
         source = standalone_source(network, "A network.")
         assert "rlnas" not in source
