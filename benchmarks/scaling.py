@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -77,7 +78,10 @@ def measure_speed_up(args: argparse.Namespace, names: Sequence[str]) -> dict[str
     candidates = [space.sample(np.random.default_rng(i)) for i in range(args.candidates)]
     rows, figures = [], {}
     for name in names:
-        seconds = np.array([[train(name, n, proxy, candidates) for n in (1, 2)] for _ in range(args.repeats)])
+        seconds = np.empty((args.repeats, 2))
+        for repeat, workers in np.ndindex(seconds.shape):
+            seconds[repeat, workers] = train(name, 1 + workers, proxy, candidates)
+            note(f"{name}, {1 + workers} workers: {seconds[repeat, workers]:.1f} s ({repeat + 1} of {args.repeats})")
         ratios = seconds[:, 0] / seconds[:, 1]
         rows.append([name, *(reporting.spread(column) for column in seconds.T), reporting.spread(ratios)])
         figures[name] = {"seconds": seconds, "ratio": ratios.mean(), "ratio_sd": reporting.mean_sd(ratios)[1]}
@@ -115,7 +119,10 @@ def measure_overhead(args: argparse.Namespace, names: Sequence[str]) -> dict[str
         executor, proxy = MAKERS[name](2), Nothing()
         try:
             warm_up(executor, 2, proxy, PAUSE)
-            taken = {size: [time_batch(executor, proxy, size) for _ in range(args.repeats)] for size in sizes}
+            taken: dict[int, list[float]] = {}
+            for size in sizes:
+                taken[size] = [time_batch(executor, proxy, size) for _ in range(args.repeats)]
+                note(f"{name}, {size:,} candidates: {np.mean(taken[size]):.3f} ms each")
         finally:
             executor.close()
         rows.append([name, *(reporting.spread(values, 3) for values in taken.values())])
@@ -123,6 +130,11 @@ def measure_overhead(args: argparse.Namespace, names: Sequence[str]) -> dict[str
     print(f"milliseconds per candidate that computes nothing, {args.repeats} batches each, 2 workers")
     reporting.print_table(["executor", *(f"{size:,} candidates" for size in sizes)], rows)
     return figures
+
+
+def note(text: str) -> None:
+    """Show how far the benchmark is, apart from its figures."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def time_batch(executor: Executor, proxy: Proxy, size: int) -> float:

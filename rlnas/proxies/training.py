@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -23,6 +23,21 @@ from rlnas.space import Architecture, IntArray, Json, SearchSpace
 _RECALIBRATION_BATCHES = 50
 _CHECK_EVERY = 50  # steps, at most, between two looks at the loss
 _DIVERGED = 10.0  # a mean loss above so many times that of a uniform guess has left every useful region
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network and what is known of it.
+
+    Attributes:
+        network: In evaluation mode, on the device that it was trained on.
+        estimate: What `TrainingProxy.estimate` gives for it.
+        others: Accuracy on each further split that was asked for.
+    """
+
+    network: nn.Module
+    estimate: Estimate
+    others: tuple[float, ...] = ()
 
 
 class TrainingProxy:
@@ -150,15 +165,23 @@ class TrainingProxy:
         Returns:
             The estimate, as `estimate` gives it, and the accuracy on each other split, whose time is not counted.
         """
+        result = self.train(architecture, *others)
+        return result if isinstance(result, Failure) else (result.estimate, result.others)
+
+    def train(self, architecture: Architecture, *others: Split) -> Trained | Failure:
+        """Train one architecture once and return the network as well: for what is done with it after a search.
+
+        Args:
+            architecture: The candidate.
+            others: Further splits of the same task to look at; their time is not counted.
+        """
         return attempt(lambda: self._train_and_look(architecture, others), self._device)
 
     def _estimate(self, architecture: Architecture) -> Estimate | Failure:
-        result = self.train_once(architecture)
-        return result if isinstance(result, Failure) else result[0]
+        result = self.train(architecture)
+        return result if isinstance(result, Failure) else result.estimate
 
-    def _train_and_look(
-        self, architecture: Architecture, others: Sequence[Split]
-    ) -> tuple[Estimate, tuple[float, ...]]:
+    def _train_and_look(self, architecture: Architecture, others: Sequence[Split]) -> Trained:
         start = clock(self._device)
         device = torch_device(self._device)
         weights_seed, order_seed, noise_seed = np.random.SeedSequence(self._training_seed).generate_state(3).tolist()
@@ -173,7 +196,7 @@ class TrainingProxy:
             self._fit(network, inputs, targets, order, Augmenter(self._augmentation, noise_seed))
             recalibrate_batch_norm(network, inputs, self._batch_size, order)
             estimate = Estimate(self._look(network, self._validation, device), clock(self._device) - start)
-            return estimate, tuple(self._look(network, split, device) for split in others)
+            return Trained(network, estimate, tuple(self._look(network, split, device) for split in others))
 
     def _look(self, network: nn.Module, split: Split, device: torch.device) -> float:
         """Return the accuracy on a split."""
