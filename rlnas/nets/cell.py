@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from rlnas.space import Block
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """(from node, to node), in the order of the table's columns."""
+
+_Value: TypeAlias = "tuple[str | int | _Value, ...]"
+"""What a node holds, as the expression that computes it."""
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -99,7 +103,9 @@ def cell_blocks(
 
     A node's sum of n edges is n - 1 additions; ``skip_connect`` is no block, as nothing runs there. What works on
     nothing but the zeros of a node without edges is of a kind of its own, ``zeros_...``: torch runs it, while runtimes
-    that fold constants do not. The blocks of a longer sequence that begins with `operations` contain these.
+    that fold constants do not. So is what computes anew what another block has computed from the same values, a pool, a
+    sum, or the ReLU before a convolution, ``repeated_...``: torch does it again, while runtimes that merge equal parts
+    of a graph do not. The blocks of a longer sequence that begins with `operations` contain these.
 
     Args:
         operations: The names of the first edges' operations, in the order of `EDGES`.
@@ -110,15 +116,25 @@ def cell_blocks(
     """
     counts = dict.fromkeys(_BLOCKS, 0)
     inputs, is_constant = [1, 0, 0, 0], [False, True, True, True]  # of the nodes, as far as they are decided
+    values: list[_Value] = [("input",), (), (), ()]  # what each node holds
+    seen: set[_Value] = set()
+
+    def count(name: str, computed: _Value, *, constant: bool) -> None:
+        counts[(_OF_ZEROS if constant else _REPEATED if computed in seen else "") + name] += 1
+        seen.add(computed)
+
     for (source, target), name in zip(EDGES, operations, strict=False):
         if name != "none":
-            prefix = _OF_ZEROS if is_constant[source] else ""
+            term = values[source]
             if name != "skip_connect":
-                counts[prefix + name] += 1
+                first = (_POOL if name == _POOL else "relu", values[source])
+                count(name, first, constant=is_constant[source])
+                term = first if name == _POOL else (name, source, target)  # a convolution has weights of its own
             is_constant[target] = is_constant[target] and is_constant[source]
             inputs[target] += 1
+            values[target] = ("add", values[target], term) if inputs[target] > 1 else term
             if inputs[target] > 1:
-                counts[(_OF_ZEROS if is_constant[target] else "") + "add"] += 1
+                count("add", values[target], constant=is_constant[target])
         if source == target - 1:  # the last edge of a node
             counts["zeros"] += inputs[target] == 0
     return _network_blocks(tuple(counts.values()), num_cells, channels, image, num_classes).copy()
@@ -128,10 +144,10 @@ def build_cell_block(block: Block) -> nn.Module | None:
     """Return a block of `cell_blocks` as a network of its own, or None where it is none of them."""
     channels = block.input_shapes[0][0]
     if block.kind in _BLOCKS:
-        name = block.kind.removeprefix(_OF_ZEROS)
+        name = block.kind.removeprefix(_OF_ZEROS).removeprefix(_REPEATED)
         plain: dict[str, type[nn.Module]] = {"add": Add, "zeros": Zeros}
         network = plain[name]() if name in plain else _operation(name, channels)
-        return OfZeros(network) if name != block.kind else network
+        return OfZeros(network) if block.kind.startswith(_OF_ZEROS) else network
     if block.kind == "downsample":
         return Downsample(channels, *block.settings)
     if block.kind == "stem":
@@ -140,8 +156,10 @@ def build_cell_block(block: Block) -> nn.Module | None:
 
 
 _OF_ZEROS = "zeros_"
-_RUNNING = ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "add")
-_BLOCKS = (*_RUNNING, *(_OF_ZEROS + name for name in _RUNNING), "zeros")
+_REPEATED = "repeated_"
+_POOL = "avg_pool_3x3"
+_RUNNING = ("nor_conv_1x1", "nor_conv_3x3", _POOL, "add")
+_BLOCKS = (*_RUNNING, *(_REPEATED + name for name in _RUNNING), *(_OF_ZEROS + name for name in _RUNNING), "zeros")
 
 
 @lru_cache(maxsize=8192)

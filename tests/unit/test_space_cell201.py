@@ -1,6 +1,7 @@
 """cell201 against the published table and against its own networks."""
 
 import os
+from collections import Counter
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 from rlnas.errors import ConfigError, IllegalArchitectureError, SpaceError
 from rlnas.nets.cell import EDGES, OPERATIONS
 from rlnas.nets.counting import count_macs, count_params
+from rlnas.nets.onnx_export import export_onnx
 from rlnas.space import Architecture, TaskSpec
 from rlnas.spaces.cell201 import Cell201
 from rlnas.testing.spaces import flop_counter_macs
@@ -211,3 +213,42 @@ def test_parameters_out_of_range_are_refused() -> None:
 def test_settings_enter_the_key() -> None:
     assert len({Cell201().key, Cell201(num_cells=1).key, Cell201(channels=8).key}) == 3
     assert Cell201().key == Cell201(5, 16).key
+
+
+def nodes_after_merging(indices: NDArray[np.int64], folder: Path) -> Counter[str]:
+    """The operators that ONNX Runtime keeps of the network with one cell in each stage, after its basic passes."""
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folder / "merged.onnx")
+    network = Cell201(num_cells=1, channels=4).build(Architecture(tuple(indices.tolist())), DIGITS).eval()
+    runtime.InferenceSession(export_onnx(network, [DIGITS.input_shape]), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "merged.onnx").graph.node)
+
+
+@pytest.mark.parametrize(
+    "notation",
+    [
+        "|avg_pool_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|avg_pool_3x3~0|avg_pool_3x3~1|nor_conv_3x3~2|",
+        "|skip_connect~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|avg_pool_3x3~0|avg_pool_3x3~1|nor_conv_3x3~2|",
+        "|nor_conv_1x1~0|+|avg_pool_3x3~0|skip_connect~1|+|avg_pool_3x3~0|skip_connect~1|avg_pool_3x3~2|",
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_1x1~1|+|nor_conv_3x3~0|skip_connect~1|skip_connect~2|",
+    ],
+)
+def test_what_a_cell_repeats_is_what_a_runtime_merges(notation: str, tmp_path: Path) -> None:
+    space = Cell201(num_cells=1, channels=4)
+    indices = np.array(space.from_notation(notation).indices)
+    kept = nodes_after_merging(indices, tmp_path)
+    counts: Counter[str] = Counter()
+    for block, count in space.blocks(indices.tolist(), DIGITS).items():
+        counts[block.kind] += count
+    downsamples = 2
+    assert kept["AveragePool"] == counts["avg_pool_3x3"] + downsamples
+    assert kept["Add"] == counts["add"] + downsamples
+    fresh = counts["nor_conv_1x1"] + counts["nor_conv_3x3"]
+    assert kept["Relu"] == fresh + 2 * downsamples + 1
+    repeated = sum(count for kind, count in counts.items() if kind.startswith("repeated_"))
+    assert repeated > 0
+    assert (
+        kept["Conv"] == fresh + counts["repeated_nor_conv_1x1"] + counts["repeated_nor_conv_3x3"] + 3 * downsamples + 1
+    )
