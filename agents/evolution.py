@@ -43,6 +43,7 @@ class Evolution:
     """
 
     resumes_exactly = True
+    warms_up = False
 
     def __init__(
         self,

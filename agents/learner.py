@@ -24,7 +24,7 @@ from agents.policies import (
     masked_log_probs,
     mixed_log_probs,
 )
-from agents.rollout import Choose, Environment, Episodes, Observations, propose, space_of
+from agents.rollout import Choose, Environment, Episodes, Observations, propose, replay, space_of
 from agents.scaling import RewardScale, make_scale
 from rlnas.space import BoolArray, FloatArray, IntArray, SearchSpace
 
@@ -131,6 +131,14 @@ class PolicyLearner:
         seed = int(np.random.SeedSequence([self._seed, self.num_updates]).generate_state(1)[0])
         generator = None if deterministic else torch.Generator().manual_seed(seed)
         return propose(env, num_architectures, lambda: sampler(self.policy, generator), seed=seed)
+
+    def log_probs(self, env: Environment, architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `propose` builds them: (B, D) -> (B,)."""
+        masks = torch.from_numpy(replay(env, architectures).masks)
+        actions = torch.from_numpy(architectures)
+        with torch.no_grad():
+            found = chosen(masked_log_probs(self.policy(actions), masks), actions).sum(dim=-1)
+        return found.double().numpy()
 
     def update(self, episodes: Episodes) -> dict[str, float]:
         """Learn from the complete ones of a batch of episodes; return metrics, none where there is no such episode."""

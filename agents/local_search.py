@@ -43,6 +43,7 @@ class LocalSearch:
     """
 
     resumes_exactly = True
+    warms_up = False
 
     def __init__(
         self, space: SearchSpace, seed: int = 0, *, num_initial: int = 10, batch_size: int = 2, growth: float = 1.5

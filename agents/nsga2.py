@@ -50,6 +50,7 @@ class NSGA2:
     """
 
     resumes_exactly = True
+    warms_up = False
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from agents.sb3_features import Features
 from agents.sb3_guide import Guide
 from agents.scaling import RewardScale
 from rlnas.interfaces import Budget, Callback
-from rlnas.space import IntArray, SearchSpace
+from rlnas.space import FloatArray, IntArray, SearchSpace
 
 _LEARNING_RATES: dict[Features, float] = {"independent": 0.05, "linear": 0.02, "mlp": 0.003}
 
@@ -137,6 +137,10 @@ class PPO:
     def propose(self, env: Environment, num_architectures: int, *, deterministic: bool = False) -> IntArray:
         """Return architectures of the present policy, shape (num_architectures, D); learning is not disturbed."""
         return self._agent.propose(env, num_architectures, deterministic=deterministic)
+
+    def log_probs(self, env: Environment, architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `propose` builds them: (B, D) -> (B,)."""
+        return self._agent.masked_log_probs(env, architectures)
 
     def save(self, folder: Path) -> None:
         """Write weights, optimiser and generators into an existing folder; no pickle is read back."""

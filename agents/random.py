@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from agents.checkpoint import read_json, require_seed
-from agents.rollout import Choose, Environment, Observations, play, propose
+from agents.rollout import Choose, Environment, Observations, play, propose, replay
 from rlnas.interfaces import Budget, Callback
-from rlnas.space import BoolArray, IntArray
+from rlnas.space import BoolArray, FloatArray, IntArray
 
 _FILE = "random.json"
 
@@ -22,7 +22,9 @@ class RandomAgent:
         seed: Decides all its choices, >= 0.
     """
 
+    only_samples = True
     resumes_exactly = True
+    warms_up = False
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = require_seed(seed)
@@ -46,6 +48,12 @@ class RandomAgent:
         rng = np.random.default_rng([self._seed, self._num_updates])
         choose: Choose = _first_legal if deterministic else _uniform(rng)
         return propose(env, num_architectures, lambda: choose, seed=int(rng.integers(2**31)))
+
+    def log_probs(self, env: Environment, architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `propose` builds them: (B, D) -> (B,)."""
+        num_legal = replay(env, architectures).masks.sum(axis=-1)
+        found: FloatArray = -np.log(num_legal).sum(axis=-1)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write the state of the generator."""

@@ -11,7 +11,7 @@ from agents.policies import Policy
 from agents.rollout import RANDOM_SHARE, Environment, Episodes, joined, play, space_of
 from agents.scaling import RewardScale
 from rlnas.interfaces import Budget, Callback
-from rlnas.space import IntArray, SearchSpace
+from rlnas.space import FloatArray, IntArray, SearchSpace
 
 
 class Reinforce:
@@ -126,6 +126,10 @@ class Reinforce:
         The same agent state gives the same proposals. With `deterministic` each choice is the most likely one.
         """
         return self._learner.propose(env, num_architectures, deterministic=deterministic)
+
+    def log_probs(self, env: Environment, architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `propose` builds them: (B, D) -> (B,)."""
+        return self._learner.log_probs(env, architectures)
 
     def save(self, folder: Path) -> None:
         """Write weights, optimiser and generator (safetensors), and what was seen (JSON)."""

@@ -163,6 +163,57 @@ def propose(
     return np.concatenate(found)[:num_architectures]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """What was seen and allowed where given architectures were built.
+
+    Attributes:
+        observations: Before each choice, float32 (B, D, n).
+        masks: What was allowed there, shape (B, D, A).
+    """
+
+    observations: Observations
+    masks: BoolArray
+
+
+def replay(env: Environment, architectures: IntArray) -> Replay:
+    """Build given architectures and return what was seen on the way.
+
+    Args:
+        env: One without an evaluator: playing it costs nothing.
+        architectures: That its masks allow, shape (B, D), B > 0.
+
+    Raises:
+        SearchError: The masks do not allow one of them.
+    """
+    seen: list[Observations] = []
+    masks: list[BoolArray] = []
+    for first in range(0, len(architectures), env.num_envs):
+        wanted = architectures[first : first + env.num_envs]
+        filled = np.concatenate([wanted, np.repeat(wanted[:1], env.num_envs - len(wanted), axis=0)])
+        script = _Script(filled)
+        episodes = play(env, script)
+        if not episodes.complete.all():
+            refused = filled[np.argmin(episodes.complete)].tolist()
+            raise SearchError(f"the masks of the environment do not allow {refused}; ask for what may be built")
+        seen.append(np.stack(script.seen, axis=1)[: len(wanted)])
+        masks.append(episodes.masks[: len(wanted)])
+    return Replay(np.concatenate(seen), np.concatenate(masks))
+
+
+class _Script:
+    """Chooses what is written, shape (B, D), and keeps what it sees."""
+
+    def __init__(self, actions: IntArray) -> None:
+        self._actions = actions
+        self.seen: list[Observations] = []
+
+    def __call__(self, observations: Observations, _: BoolArray) -> IntArray:
+        self.seen.append(np.array(observations))
+        actions: IntArray = self._actions[:, len(self.seen) - 1]
+        return actions
+
+
 def action_masks(env: Environment) -> BoolArray:
     """Return the legal candidates of each environment's next choice, shape (num_envs, A)."""
     masks: BoolArray = env.unwrapped.action_masks()  # type: ignore[attr-defined]

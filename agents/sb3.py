@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.checkpoint import read_json, require_range, require_same, require_seed
 from agents.randomness import GlobalRandomness
-from agents.rollout import Choose, Environment, Observations, propose, space_of
+from agents.rollout import Choose, Environment, Observations, propose, replay, space_of
 from agents.sb3_algorithms import algorithm_class, checked_kwargs, episode_settings, knows_masks, on_ledger
 from agents.sb3_callback import LedgerCallback
 from agents.sb3_env import StableBaselinesVecEnv
@@ -24,7 +26,7 @@ from agents.sb3_state import model_state, restore_model
 from agents.scaling import RewardScale, make_scale
 from rlnas.errors import ConfigError
 from rlnas.interfaces import Budget, Callback
-from rlnas.space import BoolArray, IntArray, SearchSpace
+from rlnas.space import BoolArray, FloatArray, IntArray, SearchSpace
 
 _WEIGHTS, _STATE = "sb3.pt", "sb3.json"
 _FOREVER = 10**15  # the ledger ends learning, never the count of steps
@@ -56,7 +58,7 @@ class StableBaselines3:
         guide: Of a masked algorithm; see `Guide`.
 
     Raises:
-        ConfigError: `algorithm` is no such class, or does not take one of `kwargs`.
+        ConfigError: `algorithm` is no such class, does not take one of `kwargs`, or cannot learn such a policy.
     """
 
     def __init__(
@@ -75,6 +77,11 @@ class StableBaselines3:
         self._algorithm = algorithm
         self._class = algorithm_class(algorithm)
         self._kwargs = checked_kwargs(algorithm, self._class, kwargs or {})
+        if policy == "independent" and hasattr(self._class, "_compute_actor_grad"):  # of TRPO: by every weight
+            raise ConfigError(
+                f"{algorithm} takes gradients of every weight, and agent.policy=independent has a bias that stays 0; "
+                "choose agent.policy=linear or mlp"
+            )
         if episodes_per_update is not None:
             require_range(algorithm, "episodes_per_update", episodes_per_update, 1, float("inf"))
         require_range(algorithm, "seed", seed, 0, 2**32 - 1)
@@ -95,6 +102,11 @@ class StableBaselines3:
     def resumes_exactly(self) -> bool:
         """Whether learning goes on just as it would have: the environment must let its half-built episodes be saved."""
         return self._adapter is None or self._adapter.can_be_saved
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether it may learn on another score first: a replay buffer would keep what that was."""
+        return issubclass(self._class, OnPolicyAlgorithm)
 
     def learn(self, env: Environment, ledger: Budget, callback: Callback) -> None:
         """Let the algorithm learn until ``ledger.exhausted``; the callback is called after each rollout.
@@ -148,6 +160,30 @@ class StableBaselines3:
             found = propose(env, num_architectures, lambda: choose, seed=seed)
         model.action_space.np_random.bit_generator.state = sampling
         return found
+
+    @property
+    def ignores_masks(self) -> bool:
+        """Whether the algorithm knows no masks: it plays illegal actions and learns from what they earn."""
+        return not knows_masks(self._class)
+
+    def masked_log_probs(self, env: Environment, architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `propose` builds them: (B, D) -> (B,).
+
+        Raises:
+            ConfigError: The algorithm knows no masks; what it takes at an illegal candidate's place has no such
+                probability.
+        """
+        model = self._build(StableBaselinesVecEnv(env), learns=False) if self.model is None else self.model
+        policy = model.policy
+        if not isinstance(policy, MaskableActorCriticPolicy):
+            raise ConfigError(f"{self._algorithm} knows no masks, so its architectures have no known probabilities")
+        played = replay(env, architectures)
+        observations = torch.from_numpy(played.observations).flatten(0, 1)
+        masks, actions = torch.from_numpy(played.masks).flatten(0, 1), torch.from_numpy(architectures).flatten()
+        with torch.no_grad():
+            _, found, _ = policy.evaluate_actions(observations, actions, action_masks=masks)
+        log_probs: FloatArray = found.view(architectures.shape).sum(dim=-1).double().numpy()
+        return log_probs
 
     def save(self, folder: Path) -> None:
         """Write weights, optimiser and replay buffer (tensors only), and the generators' states (JSON)."""

@@ -61,6 +61,7 @@ class Screened:
     """
 
     resumes_exactly = True
+    warms_up = False
 
     def __init__(
         self,
@@ -144,6 +145,10 @@ class Screened:
         The same agent state gives the same proposals. With `deterministic` each choice is the most likely one.
         """
         return self._learner.propose(env, num_architectures, deterministic=deterministic)
+
+    def log_probs(self, env: Environment, architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `propose` builds them: (B, D) -> (B,)."""
+        return self._learner.log_probs(env, architectures)
 
     def save(self, folder: Path) -> None:
         """Write the policy with all that belongs to it (safetensors), and what was seen (JSON)."""

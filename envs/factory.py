@@ -8,7 +8,7 @@ no limit that bites.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,25 @@ from rlnas.proxies.training import TrainingProxy
 from rlnas.space import SearchSpace
 from rlnas.spaces.cell201 import Cell201
 from rlnas.spaces.chain import Chain
+from rlnas.spaces.darts import Darts
+from rlnas.spaces.mobile import Mobile
+from rlnas.spaces.transformer import Transformer
 
 EPOCHS = 3
 UNLIMITED = 10**12
+
+_SMALL_MOBILE: Mapping[str, Any] = {
+    "multipliers": (0.5, 1.0),
+    "stem": (8,),
+    "stem_stride": 1,
+    "channels": ((8, 12), (16, 24)),
+    "depths": ((1, 2), (1, 2)),
+    "strides": (1, 2),
+    "head": 64,
+    "least_side": 2,
+}
+_SMALL_DARTS: Mapping[str, Any] = {"num_cells": 3, "channels": 4}
+_SMALL_TRANSFORMER: Mapping[str, Any] = {"widths": (16, 32), "depths": (2, 3, 4)}
 
 
 def chain_env(**options: Any) -> ArchitectureEnv:
@@ -56,6 +72,38 @@ def digits201_env(**options: Any) -> ArchitectureEnv:
 def digits201_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
     """Return the environment of ``gym.make_vec("rlnas/Digits201-v0", num_envs, **options)``."""
     return ArchitectureVectorEnv(num_envs, **make_parts(digits201_space, ArchitectureVectorEnv, _looked_up(options)))
+
+
+def mobile_env(**options: Any) -> ArchitectureEnv:
+    """Return the environment of ``gym.make("rlnas/Mobile-v0", **options)``; by default stages that suit digits."""
+    return ArchitectureEnv(**make_parts(Mobile, ArchitectureEnv, {**_SMALL_MOBILE, **options}))
+
+
+def mobile_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
+    """Return the environment of ``gym.make_vec("rlnas/Mobile-v0", num_envs, **options)``."""
+    return ArchitectureVectorEnv(num_envs, **make_parts(Mobile, ArchitectureVectorEnv, {**_SMALL_MOBILE, **options}))
+
+
+def darts_env(**options: Any) -> ArchitectureEnv:
+    """Return the environment of ``gym.make("rlnas/Darts-v0", **options)``; three narrow cells by default."""
+    return ArchitectureEnv(**make_parts(Darts, ArchitectureEnv, {**_SMALL_DARTS, **options}))
+
+
+def darts_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
+    """Return the environment of ``gym.make_vec("rlnas/Darts-v0", num_envs, **options)``."""
+    return ArchitectureVectorEnv(num_envs, **make_parts(Darts, ArchitectureVectorEnv, {**_SMALL_DARTS, **options}))
+
+
+def transformer_env(**options: Any) -> ArchitectureEnv:
+    """Return the environment of ``gym.make("rlnas/Transformer-v0", **options)``; two to four layers by default."""
+    return ArchitectureEnv(**make_parts(Transformer, ArchitectureEnv, {**_SMALL_TRANSFORMER, **options}))
+
+
+def transformer_vector_env(num_envs: int = 1, **options: Any) -> ArchitectureVectorEnv:
+    """Return the environment of ``gym.make_vec("rlnas/Transformer-v0", num_envs, **options)``."""
+    return ArchitectureVectorEnv(
+        num_envs, **make_parts(Transformer, ArchitectureVectorEnv, {**_SMALL_TRANSFORMER, **options})
+    )
 
 
 def digits201_space() -> Cell201:

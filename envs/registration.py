@@ -8,6 +8,9 @@ IDS: dict[str, str] = {
     "rlnas/Chain-v0": "chain",
     "rlnas/Cell201-v0": "cell201",
     "rlnas/Digits201-v0": "digits201",
+    "rlnas/Mobile-v0": "mobile",
+    "rlnas/Darts-v0": "darts",
+    "rlnas/Transformer-v0": "transformer",
 }
 """Each id with the name of its factories in `envs.factory`: ``<name>_env`` and ``<name>_vector_env``."""
 

@@ -17,7 +17,7 @@ from rlnas.errors import ConfigError
 from rlnas.results import CONFIG
 from rlnas.space import Json
 
-CHANGEABLE = ("budget", "tracker", "executor", "store", "checkpoint")
+CHANGEABLE = ("budget", "tracker", "executor", "store", "checkpoint", "report")
 """What decides how far, where and how a run works, but not what it finds on the way."""
 
 _CHOSEN = ("tracker", "executor")
@@ -37,11 +37,11 @@ def changed_config(folder: Path, overrides: Sequence[str], config_folder: str | 
     before = _read(folder / CONFIG)
     config = before.copy()
     for override in overrides:
-        key, value = _parsed(override)
+        key, value = parsed(override)
         if key in configuration.GROUPS and isinstance(value, str):
             if key not in _CHOSEN:
                 raise _refusal(key, OmegaConf.select(before, f"{key}._target_"), value)
-            config[key] = _option(override, key, config_folder)
+            config[key] = option(override, key, config_folder)
             continue
         _update(config, key, value)
     _check(configuration.plain(before), configuration.plain(config))
@@ -62,7 +62,12 @@ def _read(path: Path) -> DictConfig:
     return merged
 
 
-def _parsed(override: str) -> tuple[str, Any]:
+def parsed(override: str) -> tuple[str, Any]:
+    """Return key and value of an override.
+
+    Raises:
+        ConfigError: It is none, or has not one value.
+    """
     try:
         parsed = OverridesParser.create().parse_override(override)
         value = parsed.value()
@@ -73,7 +78,7 @@ def _parsed(override: str) -> tuple[str, Any]:
     return parsed.key_or_group, str(value) if hasattr(value, "quote") else value
 
 
-def _option(override: str, group: str, config_folder: str | None) -> DictConfig:
+def option(override: str, group: str, config_folder: str | None) -> DictConfig:
     """Return the node of another option of a group."""
     folders = [] if config_folder is None else [f"hydra.searchpath=[{Path(config_folder).resolve().as_uri()}]"]
     with hydra.initialize_config_dir(str(configuration.config_dir()), version_base="1.3"):

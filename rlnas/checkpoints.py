@@ -1,7 +1,8 @@
 """Checkpoints of a run: folders that are there whole or not at all, the last two of them.
 
-``resume/00000012/`` holds ``agent/``, what the agent saves, and ``state.json``: where the run stood, and the digest of
-each file, so that one that was cut in half or changed is found before anything is restored from it.
+``resume/00000012/`` holds ``agent/``, what the agent saves, ``proxy/`` where the proxy learns too, and ``state.json``:
+where the run stood, and the digest of each file, so that one that was cut in half or changed is found before anything
+is restored from it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FOLDER = "resume"
 KEPT = 2
 
 _FORMAT = "rlnas.checkpoint/1"
-_STATE, _AGENT = "state.json", "agent"
+_STATE, _AGENT, _PROXY = "state.json", "agent", "proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ class Checkpoint:
         """The folder that the agent saved into."""
         return self.path / _AGENT
 
+    @property
+    def proxy(self) -> Path | None:
+        """The folder that the proxy saved into; None where it has nothing to save."""
+        folder = self.path / _PROXY
+        return folder if folder.is_dir() else None
+
 
 class Checkpoints:
     """Those of one run.
@@ -56,12 +63,18 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
 
-    def write(self, save: Callable[[Path], None], state: Mapping[str, Json]) -> None:
+    def write(
+        self,
+        save: Callable[[Path], None],
+        state: Mapping[str, Json],
+        save_proxy: Callable[[Path], None] | None = None,
+    ) -> None:
         """Write a checkpoint in one step, and remove all but the last two.
 
         Args:
             save: Writes the agent into an existing folder.
             state: Where the run stands; JSON values.
+            save_proxy: Writes the proxy into an existing folder; None: it has nothing to save.
 
         Raises:
             OutputError: It cannot be written, as on a full disk; those of before are untouched.
@@ -72,11 +85,13 @@ class Checkpoints:
         try:
             for leftover in self._folder.glob("*.part"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            (part / _AGENT).mkdir(parents=True)
-            save(part / _AGENT)
+            folders = {part / _AGENT: save} | ({} if save_proxy is None else {part / _PROXY: save_proxy})
+            for folder, write in folders.items():
+                folder.mkdir(parents=True)
+                write(folder)
             content = {"format": _FORMAT, **state, "files": _digests(part)}
             (part / _STATE).write_text(json.dumps(content), encoding="utf-8")
-            for file in [*_files(part), part / _AGENT, part]:
+            for file in [*_files(part), *folders, part]:
                 _sync(file)
             part.rename(path)
             _sync(self._folder)

@@ -38,9 +38,13 @@ rlnas: reinforcement-learning neural architecture search
   rlnas resume RUN [KEY=VALUE]...             go on with a run that was killed; `rlnas resume --help`
   rlnas compare KEY=A,B...                    several ways of searching on one budget; `rlnas compare --help`
   rlnas show RUN                              the front and the best network of a run folder
+  rlnas report RUN...                         a page about a run, or several compared; `rlnas report --help`
+  rlnas retrain RUN [KEY=VALUE]...            train the best fully, and say how far the proxy could be trusted
+  rlnas export RUN [architecture=WHICH]       the network as files without rlnas: ONNX, a Python module, weights
   rlnas table import | show | check           tables of architectures: searches that cost seconds
   rlnas tabulate [GROUP=OPTION | KEY=VALUE].. a whole space into a table; `rlnas tabulate --help`
   rlnas profile [GROUP=OPTION | KEY=VALUE]... the latency of a space on your device; `rlnas profile --help`
+  rlnas check GROUP=OPTION...                 what is wrong with a part of your own; `rlnas check --help`
   rlnas store list | check | merge | export.. the store of all evaluations; `rlnas store --help`
   rlnas --version
 """
@@ -57,7 +61,9 @@ def main(arguments: Sequence[str], started: float) -> int:
     """
     command, rest = (arguments or ["--help"])[0], list(arguments[1:])
     timed = {"train": train, "resume": resume}
-    commands = {one.__name__: one for one in (compare, show, table, tabulate, profile, store)}
+    commands = {
+        one.__name__: one for one in (compare, retrain, export, show, report, table, tabulate, profile, store, check)
+    }
     if command in ("-h", "--help", "help"):
         return _say(USAGE)
     if command == "--version":
@@ -128,12 +134,49 @@ def compare(arguments: Sequence[str]) -> int:
         return comparing.run(arguments, compose, _console())
 
 
+def retrain(arguments: Sequence[str]) -> int:
+    """Train the best of a run fully, and say how far its proxy could be trusted."""
+    from rlnas.commands import retrain as retraining
+    from rlnas.retrain_composition import compose_work
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _say(retraining.USAGE)
+    request = retraining.Request.of(arguments)
+    _prepare()
+    torch.set_num_threads(1)
+    with _terminated_like_interrupted():
+        return retraining.run(request, compose_work, Console(stderr=True), _console())
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Train a network of a run and write it as files that need no rlnas."""
+    from rlnas.commands import export as exporting
+    from rlnas.export_composition import compose_export
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _say(exporting.USAGE)
+    request = exporting.Request.of(arguments)
+    _prepare()
+    with _terminated_like_interrupted():
+        return exporting.run(request, compose_export, Console(stderr=True), _console())
+
+
 def show(arguments: Sequence[str]) -> int:
     """Print the front and the best network of a run folder."""
     if len(arguments) != 1:
         return _fail("give one run folder: rlnas show outputs/DATE/TIME")
     summary.print_run(Path(arguments[0]), _console())
     return 0
+
+
+def report(arguments: Sequence[str]) -> int:
+    """Write a page about a run, or one that compares several."""
+    from rlnas.commands import report as reporting
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _say(reporting.USAGE)
+    _prepare()
+    return reporting.run(arguments, _console())
 
 
 def table(arguments: Sequence[str]) -> int:
@@ -160,6 +203,22 @@ def store(arguments: Sequence[str]) -> int:
     from rlnas.commands.store import run
 
     return run(arguments, _console())
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Say what is wrong with parts of the user's own."""
+    from rlnas.commands import check as checking
+
+    if not arguments or {"-h", "--help"} & set(arguments):
+        return _say(checking.USAGE)
+    from rlnas.check_composition import compose_checks
+
+    request = checking.Request.of(arguments)
+    _prepare()
+    torch.set_num_threads(1)
+    with ExitStack() as resources, _terminated_like_interrupted():
+        parts = compose_checks(request, resources)
+        return checking.run(parts, _console(), debug=bool(os.environ.get("RLNAS_DEBUG")))
 
 
 def _with_hydra(command: str, arguments: Sequence[str], work: Callable[[DictConfig], int], kept: str) -> int:

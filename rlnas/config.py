@@ -22,10 +22,22 @@ from rlnas.schema import free_folder as free_folder
 from rlnas.schema import register_schema as register_schema
 from rlnas.space import Json
 
-GROUPS = ("space", "dataset", "proxy", "device", "reward", "constraint", "env", "agent", "executor", "tracker")
+GROUPS = (
+    "space",
+    "dataset",
+    "proxy",
+    "device",
+    "reward",
+    "constraint",
+    "stopping",
+    "env",
+    "agent",
+    "executor",
+    "tracker",
+)
 """The config groups that name a part by ``_target_``, in the order in which a run builds them."""
 
-_OPTIONAL = ("dataset", "device", "constraint")
+_OPTIONAL = ("dataset", "device", "constraint", "stopping")
 _PACKAGES = ("envs", "agents")
 
 
@@ -176,7 +188,9 @@ def _closest(word: str, known: Sequence[str]) -> str:
 
 
 def reads_task(config: DictConfig) -> bool:
-    """Return whether the proxy or the device asks for the data set."""
+    """Return whether the proxy or the device asks for the data set, or the score of a warm-up."""
+    if "warmup" in config and config.warmup.score is not None:
+        return True
     nodes = [config[group] for group in ("proxy", "device") if config.get(group) is not None]
     return any("task" in inspect.signature(target_of(node)).parameters for node in nodes)
 
@@ -197,6 +211,7 @@ def readable(error: Exception, command: str = "rlnas train") -> str:
 def _check_effects(config: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse overrides of a group that nothing in this run reads."""
     if reads_task(config):
+        _check_augmentation(config, overrides)
         return
     for override in overrides:
         key = override.lstrip("+~").split("=", 1)[0]
@@ -205,3 +220,15 @@ def _check_effects(config: DictConfig, overrides: Sequence[str]) -> None:
                 f"{override} has no effect: neither the proxy nor the device of this run reads a data set; "
                 "leave it out, or choose proxy=training"
             )
+
+
+def _check_augmentation(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse to change how training images are augmented where the proxy takes them as they are."""
+    proxy = config.get("proxy")
+    if proxy is None or proxy.get("augment", getattr(target_of(proxy), "augments", True)):
+        return
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in ("dataset.crop_padding", "dataset.flip") and value.lower() not in ("0", "false", "null"):
+            remedy = "give proxy.augment=true" if "augment" in proxy else "leave it out"
+            raise ConfigError(f"{override} has no effect: {proxy._target_} takes training images as they are; {remedy}")

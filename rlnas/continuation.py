@@ -4,6 +4,10 @@ Two things bring it back. The journal answers whatever was asked before, so that
 costs no training and no measuring, and arrives at the same point: for any agent that its seed decides. And a
 checkpoint of an agent that goes on exactly spares playing again what came before it: the agent is loaded, and all
 that is around it (ledger, memory, constraints, front) is led through the same scored batches.
+
+A proxy that learns is led through them too. What it learns depends on the batches alone, so it is the proxy that
+decides whether the state in a checkpoint is on its way (see `rlnas.interfaces.LearningProxy`); without a checkpoint it
+learns everything again, with the same result.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from rlnas.errors import RlnasError, SearchError
 from rlnas.evaluation import Evaluator
 from rlnas.evaluation.history import Record
 from rlnas.evaluation.journal import Journal
-from rlnas.interfaces import AdaptiveReward, Agent, Constraint, EvaluationObserver, Reward
+from rlnas.interfaces import AdaptiveReward, Agent, Constraint, EvaluationObserver, LearningProxy, Reward
 from rlnas.recorder import Recorder
+from rlnas.space import Json
 from rlnas.tracking.counted import CountedTracker
 
 _logger = logging.getLogger(__name__)
@@ -30,7 +35,9 @@ _logger = logging.getLogger(__name__)
 _MOST_OF_TIME = 0.02
 """The share of the wall time that checkpoints may take: the next one waits until this is kept."""
 
-ENDED = "ended"
+ASKED, ENDED, SESSIONS = "asked", "ended", "sessions"
+"""Facts of a run in its journal: what it is about, why it ended, where the time of each process went."""
+
 _EXTRA = "tracker rows beside scalars"
 
 
@@ -46,6 +53,9 @@ class Continuation:
         constraints: Those that observe are told of all batches again.
         tracker: Told of the run.
         seconds: Between checkpoints; 0: after every update.
+
+    Attributes:
+        has_restored: Whether `restore` has found a checkpoint, so that what came before is not played again.
     """
 
     def __init__(
@@ -70,6 +80,8 @@ class Continuation:
         self._constraints = constraints
         self._seconds = seconds
         self._due = time.monotonic() + seconds
+        self._sessions: list[Json] = []
+        self.has_restored = False
 
     # Going on --------------------------------------------------------------------------------------------------
 
@@ -84,15 +96,18 @@ class Continuation:
             SearchError: The agent does not load what it has saved, or the budget does not add up.
         """
         self.tracker.go_on(len(earlier), int(self.journal.fact(_EXTRA) or 0))
+        self._sessions = self.journal.fact(SESSIONS) or []
         for checkpoint in self._checkpoints.read():
             state = checkpoint.state
             batches = self.journal.batches(state["batches"])
+            self._offer(checkpoint)
             if not state["exact"] and not self._goes_on_from_the_end(state):
                 continue
             if len(batches) < state["batches"] or len(earlier) < state["records"]:
                 _logger.warning("the checkpoint %s is ahead of the record of the run, and not used", checkpoint.path)
                 continue
             self._load(checkpoint)
+            self.has_restored = True
             for batch in batches:
                 self._score_again(batch)
             self._restore_ledger(state)
@@ -107,6 +122,11 @@ class Continuation:
     def _goes_on_from_the_end(self, state: Mapping[str, Any]) -> bool:
         """Whether the search was over, and the budget has grown since: then nothing was cut off."""
         return bool(state["over"]) and state["budget"] != self._evaluator.ledger.limits
+
+    def _offer(self, checkpoint: Checkpoint) -> None:
+        """Tell a proxy that learns of its state in a checkpoint; the last one that it is told of counts."""
+        if isinstance(self._evaluator.proxy, LearningProxy) and checkpoint.proxy is not None:
+            self._evaluator.proxy.load(checkpoint.proxy)
 
     def _load(self, checkpoint: Checkpoint) -> None:
         try:
@@ -146,12 +166,25 @@ class Continuation:
 
         def update(metrics: Mapping[str, float]) -> None:
             recorder.log_policy(metrics)
+            if time.monotonic() < self._due:
+                return
             if not self._is_exact:  # what it saves is of no use before the end
-                self.tracker.taken()
-            elif time.monotonic() >= self._due and not self._evaluator.ledger.exhausted:
+                self.keep(recorder)
+                self._due = time.monotonic() + self._seconds
+            elif not self._evaluator.ledger.exhausted:
+                self.keep(recorder)
                 self.write(len(recorder.records))
 
         return update
+
+    def keep(self, recorder: Recorder) -> None:
+        """Keep all scalars that were told so far, and where the time went, for reports.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        self.journal.keep_scalars(*self.tracker.taken())
+        self.journal.set_fact(SESSIONS, [*self._sessions, recorder.time_spent()])
 
     def write(self, num_records: int, *, over: bool = False) -> None:
         """Write a checkpoint.
@@ -176,7 +209,8 @@ class Continuation:
             "exact": self._is_exact,
             "over": over,
         }
-        self._checkpoints.write(self._agent.save, state)
+        proxy = self._evaluator.proxy
+        self._checkpoints.write(self._agent.save, state, proxy.save if isinstance(proxy, LearningProxy) else None)
         now = time.monotonic()
         self._due = now + max(self._seconds, (now - started) / _MOST_OF_TIME if self._seconds else 0.0)
 

@@ -23,8 +23,10 @@ from rlnas.promotion import (
     write_promoted,
 )
 from rlnas.remeasurement import Remeasurement, choose_winners
+from rlnas.rescoring import RESCORED, Rescoring, rescored_as_json, rescored_table, write_rescored
 from rlnas.results import BEST, FRONT, best_as_json, front_as_json, remeasured_as_json, write_atomically, write_front
 from rlnas.space import Json, SearchSpace, TaskSpec
+from rlnas.warmup import WarmUp
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Asked:
         device: Measures the winners again at the end; None: nothing does.
         most: About how many members of the front are measured again; None: all.
         promoter: Trains the best at a higher fidelity and chooses by that; None: the choice is by the proxy.
+        report: Whether a page is written about the run.
+        warm_up: Lets the agent learn on a score before the first evaluation; None: it does not.
     """
 
     objectives: tuple[str, ...]
@@ -46,6 +50,18 @@ class Asked:
     device: Device | None = None
     most: int | None = None
     promoter: Promoter | None = None
+    report: bool = False
+    warm_up: WarmUp | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        """Return objectives and limits, for who reads the run later."""
+        feasibility = self.feasibility
+        return {
+            "objectives": list(self.objectives),
+            "limits": dict(feasibility.limits),
+            "held": dict(feasibility.held),
+            "target_is_limit": feasibility.cost is not None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +74,14 @@ class Findings:
         front: As the search knew it.
         remeasurement: Of the winners; None where it was not asked for, or has not come about.
         promotion: Of the best; None where it was not asked for.
+        rescoring: Of all candidates, where the proxy has learned: then best and front are by that; else None.
     """
 
     best: Record | None
     front: Front
     remeasurement: Remeasurement | None = None
     promotion: Promotion | None = None
+    rescoring: Rescoring | None = None
 
     def promoted(self, promotion: Promotion) -> Findings:
         """Return the same with the best by the higher fidelity; where nothing was trained, it stays."""
@@ -99,16 +117,19 @@ class Outcome:
         remeasurement: Of the winners; None where it was not asked for, or has not come about.
         problem: Why the winners were not measured again though it was asked for; None where all went well.
         promotion: Of the best to a higher fidelity; None where it was not asked for.
+        rescoring: Of all candidates, where the proxy has learned: best, front and references are by that; else None.
         feasibility: The limits of the run.
         references: The space's hand-designed members by name, evaluated beside the search.
         evaluations: Unique evaluations charged to the ledger.
         from_store: How many of them an earlier run had paid for.
         reason: Why the search ended.
         interrupted: Whether the user ended it.
-        fidelity: Name of the accuracies.
+        fidelity: Name of the accuracies of best, front and references.
         cost: The objective beside accuracy; None where there is none.
         target: The cost aimed for; None where the reward reads none, or it was drawn for each episode.
         overhead_fraction: Share of the wall time outside proxy and device.
+        stopped: How many trainings of the search were stopped on their way.
+        warmed_up: On what the agent has learned first, see `rlnas.warmup.WarmedUp.as_json`; None: on nothing.
     """
 
     best: Record | None
@@ -116,6 +137,7 @@ class Outcome:
     remeasurement: Remeasurement | None
     problem: str | None
     promotion: Promotion | None
+    rescoring: Rescoring | None
     feasibility: Feasibility
     references: Mapping[str, Record]
     evaluations: int
@@ -126,6 +148,8 @@ class Outcome:
     cost: str | None
     target: float | None
     overhead_fraction: float
+    stopped: int = 0
+    warmed_up: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +196,9 @@ class Scribe:
         if found.promotion is not None:
             files.append(self.folder / PROMOTED)
             write_promoted(files[-1], found.promotion)
+        if found.rescoring is not None:
+            files.append(self.folder / RESCORED)
+            write_rescored(files[-1], found.rescoring)
         return files
 
     def track(self, found: Findings, table: tuple[list[str], list[list[Any]]], files: list[Path]) -> None:
@@ -183,6 +210,8 @@ class Scribe:
             self.tracker.log_table("search/remeasured", *remeasured_table(found.remeasurement))
         if found.promotion is not None:
             self.tracker.log_table("search/promoted", *promoted_table(found.promotion))
+        if found.rescoring is not None:
+            self.tracker.log_table("search/rescored", *rescored_table(found.rescoring))
         self.tracker.log_summary(self._summary(found))
         self.tracker.log_files("result", "search-result", files)
 
@@ -201,6 +230,8 @@ class Scribe:
             content["remeasured"] = remeasured_as_json(found.remeasurement, self.fidelity)
         if found.promotion is not None:
             content["promotion"] = promoted_as_json(found.promotion)
+        if found.rescoring is not None:
+            content["rescored"] = rescored_as_json(found.rescoring)
         return content
 
     def _charts(self, found: Findings) -> list[tuple[str, tuple[str, list[tuple[float, float, str]]]]]:
@@ -228,6 +259,8 @@ class Scribe:
             values["remeasured"] = remeasured_as_json(found.remeasurement, self.fidelity)
         if found.promotion is not None:
             values["promotion"] = promoted_as_json(found.promotion)
+        if found.rescoring is not None:
+            values["rescored"] = rescored_as_json(found.rescoring)
         return {f"summary/{name}": value for name, value in values.items()}
 
 

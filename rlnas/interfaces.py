@@ -54,6 +54,9 @@ class Evaluation:
         seconds: What proxy and device cost when it was measured, whoever paid it.
         source: ``measured`` now, from the ``store``, or a ``repeat`` within this run (free for the ledger).
         failure: None where it succeeded.
+        curve: Accuracies that its training had on its way and at its end, by fidelity; empty where nobody looked.
+        stopped_at: The fidelity of the stage at which its training was stopped, such as ``val_accuracy@4of12``;
+            `accuracy` is then an estimate of what it would have ended with. None: it was trained in full.
     """
 
     architecture: Architecture
@@ -62,11 +65,18 @@ class Evaluation:
     seconds: float = 0.0
     source: Source = "measured"
     failure: Failure | None = None
+    curve: Mapping[str, float] = field(default_factory=dict)
+    stopped_at: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether it has an accuracy and all costs."""
         return self.failure is None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether that accuracy is of the full training: what is reported, on a front or promoted must be."""
+        return self.failure is None and self.stopped_at is None
 
 
 class Proxy(Protocol):
@@ -91,6 +101,123 @@ class Proxy(Protocol):
         The result for an architecture depends on nothing but it and `settings`: not on its neighbours in
         the batch, the order, or the process. May be called in a worker process, so the proxy must pickle.
         """
+        ...
+
+
+@runtime_checkable
+class StagedProxy(Protocol):
+    """A proxy that can look at a training on its way, stop it there, and go on with it later."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """After how much of a training it can look, such as epochs: rising, the last is the full training."""
+        ...
+
+    def stage(self, length: int, folder: Path | None) -> Proxy:
+        """Return the proxy that gives what the same training has come to after so much of it.
+
+        Args:
+            length: One of `lengths`; the last gives what this proxy itself gives, in the same place of the store.
+            folder: Where trainings that are stopped may be kept, so that a later stage goes on from there; without it,
+                or where it does not exist or a training is missing, that starts over, with the same result.
+        """
+        ...
+
+
+@runtime_checkable
+class CarriedProxy(Protocol):
+    """A proxy that is a view of another one, whose workers need nothing new to work for it.
+
+    Attributes:
+        carrier: The other one, which travels to workers and gives the results.
+    """
+
+    @property
+    def carrier(self) -> Proxy: ...  # noqa: D102
+
+    def addressed(self, architecture: Architecture) -> Architecture:
+        """Return what `carrier` is asked for in place of an architecture: the same, with what this view wants."""
+        ...
+
+
+@runtime_checkable
+class ContinuableProxy(Protocol):
+    """A proxy that can keep the weights its trainings end with, and train longer from there."""
+
+    def keeping(self, folder: Path) -> Proxy:
+        """Return the same proxy that also keeps the weights of each full training in a folder, where that exists."""
+        ...
+
+    def continued(self, longer: Proxy) -> Proxy:
+        """Return a proxy that goes on where the trainings of this one end, until they are as long as those of `longer`.
+
+        Raises:
+            ConfigError: `longer` is none, or not longer.
+        """
+        ...
+
+
+class StoppingRule(Protocol):
+    """Says which trainings of a batch go on after each stage.
+
+    Attributes:
+        smallest_batch: A batch of fewer candidates is trained in full.
+    """
+
+    @property
+    def smallest_batch(self) -> int: ...  # noqa: D102
+
+    def stages(self, lengths: Sequence[int]) -> Sequence[int]:
+        """Return after how much of a training to look: rising, of `StagedProxy.lengths`, all but the last.
+
+        Raises:
+            ConfigError: What is asked for is not among them.
+        """
+        ...
+
+    def going_on(
+        self, accuracies: FloatArray, costs: FloatArray, earlier_accuracies: FloatArray, earlier_costs: FloatArray
+    ) -> BoolArray:
+        """Return which go on, shape (n,).
+
+        Args:
+            accuracies: Of the batch's trainings at this stage, in the order of the batch, shape (n,), n >= 1.
+            costs: What the reward reads beside them, shape (n,); all 0 where it reads none.
+            earlier_accuracies: That candidates of earlier batches of the run had at this stage, shape (m,).
+            earlier_costs: Of those, shape (m,).
+        """
+        ...
+
+
+@runtime_checkable
+class LearningProxy(Proxy, Protocol):
+    """A proxy that learns from what the controller samples, so that what it says of an architecture changes.
+
+    It works in the process of the search, and nothing that it says is `reusable`. Between two lessons `estimate` keeps
+    its rules: what it says depends on the architecture, `settings`, and the lessons so far.
+
+    Attributes:
+        final_fidelity: Of what it says after the last lesson: by that a search chooses, for what it said at different
+            times is not comparable.
+    """
+
+    @property
+    def final_fidelity(self) -> str: ...  # noqa: D102
+
+    def learn(self, architectures: Sequence[Architecture]) -> None:
+        """Take a lesson: what the controller sampled in one batch, in order, repeats too, at least one.
+
+        The same lessons lead to the same state, in whatever process. It may be put off until the next estimate, and
+        must cost next to nothing until then: where a run is taken up again, all its lessons come once more.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write all that lessons have changed into an existing folder; no pickle."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Learn of a state that `save` wrote, for the case that the lessons that follow are those that led to it."""
         ...
 
 
@@ -263,6 +390,17 @@ class Tracker(Protocol):
         ...
 
 
+@runtime_checkable
+class CurveTracker(Protocol):
+    """A tracker that also draws curves that are known at the end of a run alone."""
+
+    def log_curves(
+        self, name: str, axis: str, positions: Sequence[float], curves: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Record curves over common positions on an axis as one chart, each curve by its name."""
+        ...
+
+
 class Budget(Protocol):
     """What an agent may ask of the ledger."""
 
@@ -285,9 +423,14 @@ Callback: TypeAlias = Callable[[Mapping[str, float]], None]
 class Agent(Protocol):
     """Learns to build good architectures by playing episodes.
 
-    An agent may have the attribute ``resumes_exactly``: True where `learn`, called after `load`, goes on just as it
-    would have gone on after the callback in which `save` was called. A run that was killed then goes on from its last
-    checkpoint. Without it (False) the run is played again from its seed, on the evaluations that are there already.
+    Three attributes may be left out (False). ``only_samples``: True where it never learns. ``ignores_masks``: True
+    where it also plays illegal actions, and learns from the reward that they earn. ``resumes_exactly``: True where
+    `learn`, called after `load`, goes on just as it would have gone on after the callback in which `save` was called.
+    A run that was killed then goes on from its last checkpoint. Without it (False) the run is played again from its
+    seed, on the evaluations that are there already.
+
+    A fourth is True where it is left out: ``warms_up``, False where `learn` keeps what was played with its reward and
+    compares it with what comes later, or learns nothing, so that it must not learn on another score first.
     """
 
     def learn(self, env: VectorEnv[Any, Any, Any], ledger: Budget, callback: Callback) -> None:
@@ -303,7 +446,8 @@ class Agent(Protocol):
     ) -> IntArray:
         """Return architectures of the present policy, shape (num_architectures, D).
 
-        `env` is one without an evaluator: playing it costs nothing.
+        `env` is one without an evaluator: playing it costs nothing. With `deterministic` an agent that has learned
+        draws nothing, such as the most likely candidate at each choice: asked again it gives the same.
         """
         ...
 
@@ -313,6 +457,19 @@ class Agent(Protocol):
 
     def load(self, folder: Path) -> None:
         """Restore what `save` wrote into an agent made by the same constructor arguments."""
+        ...
+
+
+@runtime_checkable
+class KnownProbabilities(Protocol):
+    """An agent that knows how probable its architectures are; the conformance checks hold it to that."""
+
+    def log_probs(self, env: VectorEnv[Any, Any, Any], architectures: IntArray) -> FloatArray:
+        """Return the logarithms of the probabilities with which `Agent.propose` builds them: (B, D) -> (B,).
+
+        They must come from the function that the agent's update gets them from. `env` is one without an evaluator,
+        whose masks allow the architectures.
+        """
         ...
 
 
@@ -327,7 +484,10 @@ __all__ = [
     "Agent",
     "Budget",
     "Callback",
+    "CarriedProxy",
     "Constraint",
+    "ContinuableProxy",
+    "CurveTracker",
     "Device",
     "Estimate",
     "Evaluation",
@@ -336,9 +496,13 @@ __all__ = [
     "Failure",
     "FailureReason",
     "KnownCosts",
+    "KnownProbabilities",
+    "LearningProxy",
     "Proxy",
     "Reward",
     "Source",
+    "StagedProxy",
+    "StoppingRule",
     "Tracker",
     "failed_evaluation",
 ]

@@ -140,7 +140,8 @@ def plan(arguments: Sequence[str]) -> Plan:
             "repetitions of one search"
         )
     seeds = DEFAULT_SEEDS if words.seeds is None else words.seeds
-    base = [] if any(_group(text) == "tracker" for text in _all_texts(words)) else ["tracker=none"]
+    given = {_group(text) for text in _all_texts(words)}
+    base = [text for text in ("tracker=none", "report=false") if _group(text) not in given]
     if words.config_dir is not None:
         path = str(Path(words.config_dir).resolve()).replace("'", "\\'")
         base.append(f"hydra.searchpath=['file://{path}']")

@@ -95,7 +95,8 @@ class ParetoArchive:
     def add(self, evaluation: Evaluation) -> bool:
         """Take in an evaluation; return whether it is now on the front and was not before.
 
-        Failed ones, and those with NaN or without a value for an objective, are ignored.
+        Failed ones, those whose training was stopped on its way, and those with NaN or without a value for an objective
+        are ignored.
         """
         loss = self._loss(evaluation)
         if loss is None or any(member.architecture == evaluation.architecture for member in self._members):
@@ -160,7 +161,7 @@ class ParetoArchive:
         return sorted(rows, key=lambda row: self.place(self._members[row]))
 
     def _loss(self, evaluation: Evaluation) -> FloatArray | None:
-        if not evaluation.ok:
+        if not evaluation.is_full:
             return None
         known = {**evaluation.costs, ACCURACY: evaluation.accuracy}
         values = np.array([known.get(name, math.nan) for name in self.objectives], dtype=np.float64)

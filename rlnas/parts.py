@@ -59,7 +59,9 @@ def make_task(config: DictConfig) -> Task | None:
     if not configuration.reads_task(config):
         return None
     if config.dataset is None:
-        raise ConfigError("the proxy or the device of this run reads a data set; choose one, as in dataset=digits")
+        raise ConfigError(
+            "the proxy, the device or the warm-up of this run reads a data set; choose one, as in dataset=digits"
+        )
     task: Task = make(config.dataset)
     _log.info("%s", describe(task))
     return task

@@ -61,8 +61,10 @@ class Recorder:
         self._archive = ParetoArchive.over(objectives)  # of those that keep all limits
         self._corner = self._worst([record.evaluation for record in references.values()])
         self._hypervolume = 0.0
-        self._failed = self._working = self._feasible = 0
+        self._failed = self._working = self._feasible = self._stopped_early = 0
         self._stopped: float | None = None
+        self._spent = dict.fromkeys(evaluator.seconds, 0.0)  # by the end of the search
+        self._setup = max(0.0, time.perf_counter() - started - sum(evaluator.seconds.values()))
         self._merit: tuple[bool, float, float] | None = None
         self.best: Record | None = None
 
@@ -101,6 +103,18 @@ class Recorder:
     def stop_clock(self) -> None:
         """End the wall time of the search; what follows is not part of its overhead."""
         self._stopped = time.perf_counter()
+        self._spent = dict(self._evaluator.seconds)
+
+    def time_spent(self) -> dict[str, float]:
+        """Return wall seconds of this process: in all, of them the search, of that setup, proxy, device and store."""
+        now = time.perf_counter()
+        spent = dict(self._evaluator.seconds) if self._stopped is None else self._spent
+        return {
+            "all": now - self._started,
+            "search": (self._stopped or now) - self._started,
+            "setup": self._setup,
+            **spent,
+        }
 
     @property
     def records(self) -> Sequence[Record]:
@@ -126,10 +140,11 @@ class Recorder:
                 record.evaluation.source,
                 record.evaluation.seconds,
                 record.evaluation.failure.reason if record.evaluation.failure else "",
+                record.evaluation.stopped_at or "",
             ]
             for record in self.records
         ]
-        return [*columns, "failure"], rows
+        return [*columns, "failure", "stopped_at"], rows
 
     def overhead_fraction(self) -> float:
         """Return the share of the wall time so far that was neither proxy nor device, in [0, 1]."""
@@ -152,9 +167,10 @@ class Recorder:
         """Count a record, and take it into front and best where it belongs there."""
         evaluation = record.evaluation
         self._failed += not evaluation.ok
+        self._stopped_early += evaluation.stopped_at is not None
         if self._corner is None:
             self._corner = self._worst([evaluation])
-        if evaluation.ok:
+        if evaluation.is_full:
             self._judge(record)
 
     def _judge(self, record: Record) -> None:
@@ -181,8 +197,12 @@ class Recorder:
             "time/elapsed_seconds": time.perf_counter() - self._started,
             "time/overhead_fraction": self.overhead_fraction(),
         }
-        if evaluation.ok:
+        if evaluation.curve:
+            metrics["search/stopped_fraction"] = self._stopped_early / len(self._records)
+            metrics |= {f"proxy/{name}": accuracy for name, accuracy in evaluation.curve.items()}
+        if evaluation.is_full:
             metrics[f"proxy/{self._evaluator.fidelity}"] = evaluation.accuracy
+        if evaluation.ok:
             metrics |= {f"device/{name}": value for name, value in evaluation.costs.items()}
         if self._feasibility.is_asked:
             metrics["search/feasible_fraction"] = self._feasible / max(1, self._working)

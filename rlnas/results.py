@@ -30,6 +30,8 @@ FRONT = "pareto.csv"
 CONFIG = "config.yaml"
 HISTORY = "evaluations.sqlite"
 CHECKPOINT = "checkpoint"
+WEIGHTS = "weights"
+STAGES = "stages"
 
 _FORMAT = "rlnas.best/1"
 _MIN_FREE_BYTES = 32 * 2**20

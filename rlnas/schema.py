@@ -43,6 +43,14 @@ class EvaluatorConfig:
 
 
 @dataclass
+class WarmupConfig:
+    """What the agent learns on before the first evaluation."""
+
+    score: str | None = None
+    proposals: int = 200
+
+
+@dataclass
 class RunConfig:
     """One run. The groups hold a ``_target_`` and its arguments, checked against its signature."""
 
@@ -53,6 +61,8 @@ class RunConfig:
     remeasure_most: int | None = None
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     promotion: Any = None
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    report: bool = True
     store: StoreConfig = field(default_factory=StoreConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
@@ -62,6 +72,7 @@ class RunConfig:
     device: Any = None
     reward: Any = None
     constraint: Any = None
+    stopping: Any = None
     env: Any = None
     agent: Any = None
     executor: Any = None

@@ -8,24 +8,29 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
-from rlnas.continuation import Continuation
+from rlnas.continuation import ASKED, Continuation
 from rlnas.errors import RlnasError, SearchError
 from rlnas.evaluation import Evaluator
 from rlnas.evaluation.history import History, Record
 from rlnas.findings import Asked, Findings, Outcome, Scribe, save_agent
-from rlnas.interfaces import Agent, Device, Evaluation, Reward
+from rlnas.interfaces import Agent, Device, Evaluation, LearningProxy, Reward
 from rlnas.promotion import PROMOTED, PROMOTIONS, Promoter
 from rlnas.recorder import Recorder
 from rlnas.remeasurement import remeasure
-from rlnas.results import CHECKPOINT, HISTORY
+from rlnas.report.choices import as_rows, preferences
+from rlnas.report.run import write_report
+from rlnas.rescoring import RESCORED, rescore
+from rlnas.results import CHECKPOINT, CONFIG, HISTORY
 from rlnas.space import FloatArray, Json, TaskSpec
 from rlnas.tracking.progress import Progress, Status
+from rlnas.warmup import WARMED_UP, warmed_up_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +135,20 @@ class Search:
             self._continuation.end(outcome.reason if is_done else None)
         finally:
             with _uninterrupted():
+                self._report()
                 self._resources.close()
                 self._tracker.finish(exit_code)
         return outcome
+
+    def _report(self) -> None:
+        """Write the page of the run; whatever goes wrong there, what was found stays found."""
+        if not (self._asked.report and self._evaluator.ledger.num_evaluations):
+            return
+        try:
+            self._tracker.log_files("report", "report", [write_report(self._folder)])
+        except Exception as error:
+            logger.warning("no report was written (%s); rlnas report %s tries again", error, self._folder)
+            logger.info("no report was written", exc_info=error)
 
     def _search(self, history: History) -> Outcome:
         references = self._evaluate_references()
@@ -149,26 +165,32 @@ class Search:
             started=self._started,
         )
         self._continuation.restore(recorder, history.earlier())
-        ending = self._explore(recorder, target)
+        about = {**self._asked.as_json(), "cost": self._cost(), "target": target}
+        self._continuation.journal.set_fact(ASKED, about)
+        ending = self._explore(recorder, target, references)
+        rescoring = ending.found.rescoring
         return Outcome(
             best=ending.found.best,
             front=ending.found.front,
             remeasurement=ending.found.remeasurement,
             problem=ending.problem,
             promotion=ending.found.promotion,
+            rescoring=rescoring,
             feasibility=self._asked.feasibility,
-            references=references,
+            references=references if rescoring is None else rescoring.references,
             evaluations=len(recorder.records),
             from_store=sum(record.evaluation.source == "store" for record in recorder.records),
+            stopped=sum(record.evaluation.stopped_at is not None for record in recorder.records),
             reason=ending.reason,
             interrupted=ending.interrupted,
-            fidelity=self._evaluator.fidelity,
+            fidelity=self._scribe.fidelity,
             cost=self._cost(),
             target=target,
             overhead_fraction=recorder.overhead_fraction(),
+            warmed_up=self._continuation.journal.fact(WARMED_UP),
         )
 
-    def _explore(self, recorder: Recorder, target: float | None) -> _Ending:
+    def _explore(self, recorder: Recorder, target: float | None, references: Mapping[str, Record]) -> _Ending:
         """Learn, write, measure the winners again; whatever happens, what was found is written and told."""
         found, files = Findings(None, recorder.front()), [self._folder / CHECKPOINT]
         interrupted = False
@@ -183,8 +205,12 @@ class Search:
                 with _uninterrupted():
                     found = Findings(recorder.best, recorder.front())
                     files = self._scribe.write(found)
-                    files.append(save_agent(self._agent, self._folder / CHECKPOINT))
+                    files += [save_agent(self._agent, self._folder / CHECKPOINT), self._folder / CONFIG]
+                    self._continuation.keep(recorder)
             reason = "interrupted" if interrupted else (self._evaluator.ledger.reason or "the agent stopped")
+            if not interrupted and isinstance(self._evaluator.proxy, LearningProxy):
+                found, interrupted = self._rescore(self._evaluator.proxy.final_fidelity, found, recorder, references)
+                files.append(self._folder / RESCORED)
             if self._asked.promoter is not None:
                 found = self._promote(self._asked.promoter, found, recorder, interrupted=interrupted)
                 files.append(self._folder / PROMOTED)
@@ -198,7 +224,43 @@ class Search:
         finally:
             with _uninterrupted():
                 self._scribe.track(found, recorder.table(), [path for path in files if path.exists()])
+                self._track_choices()
                 self._continuation.note_tables()
+                self._continuation.keep(recorder)
+
+    def _rescore(
+        self, fidelity: str, found: Findings, recorder: Recorder, references: Mapping[str, Record]
+    ) -> tuple[Findings, bool]:
+        """Return the findings by what a proxy that has learned knows now, and whether the user has interrupted that."""
+        self._progress.show_status(Status(doing=f"scoring {len(recorder.records)} candidates again: {fidelity}"))
+        try:
+            rescoring = rescore(
+                self._evaluator,
+                fidelity,
+                recorder.records,
+                references,
+                found.front,
+                reward=self._reward,
+                feasibility=self._asked.feasibility,
+            )
+        except KeyboardInterrupt:
+            return found, True
+        logger.info("scoring %d candidates again took %.3g seconds", len(rescoring.candidates), rescoring.seconds)
+        self._scribe = replace(self._scribe, fidelity=rescoring.fidelity)
+        found = replace(found, best=rescoring.best, front=rescoring.front, rescoring=rescoring)
+        with _uninterrupted():
+            self._scribe.write(found)
+        return found, False
+
+    def _track_choices(self) -> None:
+        """Tell the tracker how far each choice is decided, and which candidates it came to prefer."""
+        journal, space = self._continuation.journal, self._evaluator.space
+        batches = journal.batches(journal.num_batches)
+        if batches:
+            found = preferences(space.choices, np.concatenate(batches))
+            curves = {one.choice.name: one.shares.max(axis=1).tolist() for one in found}
+            self._tracker.log_curves("choices/decided", "proposals", found[0].centres.tolist(), curves)
+            self._tracker.log_table("choices/preferred", *as_rows(found))
 
     def _promote(self, promoter: Promoter, found: Findings, recorder: Recorder, *, interrupted: bool) -> Findings:
         """Return the findings with the best by the higher fidelity."""
@@ -245,7 +307,19 @@ class Search:
         """The objective beside accuracy: what the reward reads, else the device's first cost."""
         return self._reward.cost or next(iter(self._evaluator.cost_names), None)
 
+    def _warm_up(self, target: float | None) -> None:
+        """Let the agent learn on a score, where it is asked to and has not done so before."""
+        warm_up = self._asked.warm_up
+        if warm_up is None or self._continuation.has_restored:
+            return
+        done = warm_up.run(
+            self._agent, target, lambda doing, share: self._progress.show_status(Status(doing=doing, fraction=share))
+        )
+        logger.info("%s", warmed_up_sentence(done.as_json()))
+        self._continuation.journal.set_fact(WARMED_UP, done.as_json())
+
     def _learn(self, recorder: Recorder, target: float | None) -> None:
+        self._warm_up(target)
         env = self._make_env(self._evaluator, target=target, observer=recorder.observe)
         self._evaluator.progress = recorder.show_batch
         try:

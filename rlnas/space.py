@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlnas.errors import IllegalArchitectureError, SpaceError
+from rlnas.sketches import Part, Sketch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -309,6 +310,11 @@ class SearchSpace(ABC):
     def describe(self, architecture: Architecture) -> str:
         """Return one readable line; spaces with a usual notation override it."""
         return self._describe(architecture.indices)
+
+    def sketch(self, architecture: Architecture) -> tuple[Sketch, ...]:
+        """Return what a drawing shows; by default a box for each choice."""
+        parts = (Part(name, label, label, detail=name) for name, label in self.to_names(architecture).items())
+        return (Sketch("", tuple(parts), is_stack=True),)
 
     def canonical_architecture(self, architecture: Architecture) -> Architecture:
         """Return the representative of one architecture; see `canonical`."""

@@ -13,10 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from rlnas import results
+from rlnas.data.task import TASK
 from rlnas.evaluation.history import Record
 from rlnas.findings import Outcome
 from rlnas.promotion import promoted_as_json, promoted_sentence
 from rlnas.remeasurement import Error
+from rlnas.report.run import REPORT
+from rlnas.report.words import quantity
+from rlnas.rescoring import rescored_as_json, rescored_sentence
+from rlnas.warmup import warmed_up_sentence
 
 _HIDDEN = ("_low", "_high")  # ends of an interval
 _UNSHOWN = ("architecture", "step", "feasible", "knee", "beaten")  # said in words, or for machines
@@ -38,10 +43,13 @@ def print_outcome(outcome: Outcome, folder: Path, console: Console) -> None:
         _print_remeasured(outcome, console)
         _print_best(outcome, outcome.best, console)
     stored = f", {outcome.from_store} of them from the store" if outcome.from_store else ""
+    stopped = f", {outcome.stopped} trainings stopped early" if outcome.stopped else ""
     console.print(
-        f"\n{outcome.evaluations} unique architectures evaluated{stored}; the search ended: {outcome.reason}.",
+        f"\n{outcome.evaluations} unique architectures evaluated{stored}{stopped}; the search ended: {outcome.reason}.",
         highlight=False,
     )
+    if outcome.warmed_up is not None:
+        console.print(f"{warmed_up_sentence(outcome.warmed_up)}.", highlight=False)
     if outcome.from_store < outcome.evaluations:
         console.print(
             f"{outcome.overhead_fraction:.1%} of the wall time was neither training nor measuring.", highlight=False
@@ -86,6 +94,8 @@ def _print_shown(best: Mapping[str, Any], console: Console) -> None:
     if not best.get("feasible", True):
         console.print("no architecture keeps all limits; this one exceeds them least:", style="bold red")
     order = "reward"
+    if (rescored := best.get("rescored")) is not None:
+        console.print(escape(rescored_sentence(rescored)), highlight=False, soft_wrap=True)
     if (promotion := best.get("promotion")) is not None:
         console.print(escape(promoted_sentence(promotion)), highlight=False, soft_wrap=True)
         order += f" at {promotion['chosen_by']}"
@@ -208,16 +218,6 @@ def _with_interval(costs: Mapping[str, float], cost: str) -> str:
     return quantity(costs.get(cost)) + interval
 
 
-def quantity(value: float | None) -> str:
-    """Return a cost in about four figures: 0.1562, 12.35, 19.7k, 5.34M."""
-    if value is None or math.isnan(value):
-        return ""
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= factor:
-            return f"{value / min(factor, 1e3 if letter == 'k' else factor):.3g}{letter}"
-    return f"{value:.4g}"
-
-
 def _print_best(outcome: Outcome, best: Record, console: Console) -> None:
     evaluation, cost = best.evaluation, outcome.cost
     winner = None if outcome.remeasurement is None else outcome.remeasurement.winner(best)
@@ -236,6 +236,9 @@ def _print_best(outcome: Outcome, best: Record, console: Console) -> None:
         console.print(f"no architecture keeps all limits ({limits}); this one exceeds them least:", style="bold red")
     kept = f" that keep {limits}" if limits and feasible else ""
     order = "accuracy" if outcome.feasibility.cost is not None and feasible else "reward"
+    if outcome.rescoring is not None:
+        sentence = rescored_sentence(rescored_as_json(outcome.rescoring))
+        console.print(escape(sentence), highlight=False, soft_wrap=True)
     if outcome.promotion is not None:
         content = promoted_as_json(outcome.promotion)
         console.print(escape(promoted_sentence(content)), highlight=False, soft_wrap=True)
@@ -259,8 +262,12 @@ def _limits(outcome: Outcome, best: Record) -> dict[str, float]:
 def _print_next(folder: Path, console: Console, *, interrupted: bool) -> None:
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     lines = [f"everything is in {shown}", "next:", f"  rlnas show {shown}"]
+    if (folder / REPORT).is_file():
+        lines.append(f"  open {shown}/{REPORT} in a browser")
     if interrupted:
         lines.append(f"  rlnas resume {shown}")
+    elif (folder / TASK).is_file() and (folder / results.BEST).is_file():
+        lines.append(f"  rlnas export {shown}")
     if list(folder.glob("wandb/offline-run-*")):
         lines.append(f"  wandb sync {shown}/wandb/offline-run-*")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -23,7 +23,7 @@ rlnas resume RUN [KEY=VALUE]...: go on with a run, to the very result that it wo
   rlnas resume outputs/DATE/TIME budget.evaluations=900    with a larger budget; also a finished run
   rlnas resume outputs/DATE/TIME executor=serial tracker=none
 
-Only budget, tracker, executor, store and checkpoint may change. --config-dir FOLDER: as for rlnas train.
+Only budget, tracker, executor, store, checkpoint and report may change. --config-dir FOLDER: as for rlnas train.
 """
 _LOG = "log.txt"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -90,7 +90,7 @@ def run(
             )
         if started_in is not None and Path(started_in).is_dir():
             os.chdir(started_in)  # the paths in its configuration begin there
-        with _logged(request.folder):
+        with logged(request.folder / _LOG):
             return search(config, request.folder, written)
 
 
@@ -101,10 +101,10 @@ def _with_whole_path(override: str) -> str:
 
 
 @contextmanager
-def _logged(folder: Path) -> Iterator[None]:
-    """Let the log of the run go on; warnings also to the terminal."""
+def logged(path: Path) -> Iterator[None]:
+    """Let a log go on; warnings also to the terminal."""
     root, level = logging.getLogger(), logging.getLogger().level
-    file, terminal = logging.FileHandler(folder / _LOG, encoding="utf-8"), logging.StreamHandler()
+    file, terminal = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
     terminal.setLevel(logging.WARNING)
     for handler in (file, terminal):
         handler.setFormatter(logging.Formatter(_LOG_FORMAT))

@@ -10,7 +10,7 @@ from rich import table as rich_table
 from rich.console import Console
 from rich.markup import escape
 
-from rlnas.summary import quantity
+from rlnas.report.words import quantity
 from rlnas.tables import Table, facts
 
 _MOST_PAIRS = 10

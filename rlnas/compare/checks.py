@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from rlnas import jobs, results
-from rlnas.comparison.curves import HYPERVOLUME, Measure, Run, Unit
-from rlnas.comparison.files import Ending
+from rlnas.comparison.curves import Run, Unit
+from rlnas.comparison.measures import Comparable, are_same
 from rlnas.errors import ConfigError
 from rlnas.proxies.table import TableProxy
 from rlnas.space import FloatArray
 from rlnas.tables import TableLookup, cached_table
 from rlnas.tables.seeds import mean_over_seeds
-
-_COST = re.compile(r"(_ms|_mj|_bytes|seconds|params|macs|flops|loss|error)(_\w+)?$")
 
 
 @dataclass(frozen=True)
@@ -37,64 +34,28 @@ class Axis:
     checkpoints: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Comparable:
-    """What means the same for all variants: ``reward``, ``accuracy``, ``cost``; the column to report; the volumes."""
-
-    reward: bool
-    accuracy: bool
-    cost: bool
-    report: str | None
-    hypervolume: bool = False
-
-    def measures(self, ending: Ending, runs: list[Run]) -> tuple[Measure, ...]:
-        """Return what to compare in these runs; what was asked for first: a reported column, then the hypervolume.
-
-        Args:
-            ending: Of any of the runs.
-            runs: All.
-        """
-        found = [] if self.report is None else [Measure(self.report, not is_cost(self.report))]
-        found += [Measure(HYPERVOLUME)] if self.hypervolume else []
-        found += [Measure("reward")] if self.reward else []
-        found += [Measure(ending.fidelity)] if self.accuracy else []
-        found += [Measure(ending.cost, False)] if self.cost and ending.cost is not None else []
-        known: list[Measure] = []
-        for measure in found:
-            present = all(measure.name in run.best for run in runs)
-            if present and not any(_is_same(measure, other, runs) for other in known):
-                known.append(measure)
-        return tuple(known)
-
-
-def _is_same(one: Measure, other: Measure, runs: list[Run]) -> bool:
-    """Return whether two measures agree in all runs, as the reward and the accuracy do with reward=accuracy."""
-    return all(np.array_equal(run.best[one.name], run.best[other.name], equal_nan=True) for run in runs)
-
-
 def comparable(plan: jobs.Plan) -> Comparable:
     """Return what may be compared.
 
     Raises:
         ConfigError: Nothing is judged alike.
     """
-
-    def same(*groups: str) -> bool:
-        nodes = [[variant.config.get(group) for group in groups] for variant in plan.variants]
-        return all(node == nodes[0] for node in nodes)
-
-    found = Comparable(
-        reward=same("reward", "proxy", "device", "dataset"),
-        accuracy=same("proxy", "dataset"),
-        cost=same("device", "dataset"),
-        report=plan.options.report,
-        hypervolume=plan.options.hypervolume,
-    )
+    configs = [variant.config for variant in plan.variants]
+    found = Comparable.of(configs, report=plan.options.report, hypervolume=plan.options.hypervolume)
     if any(variant.config["remeasure"] for variant in plan.variants):
         raise ConfigError(
             "remeasure=true has no effect in a comparison, which is on what the searches knew; leave it out"
         )
-    if found.hypervolume and not (found.accuracy and found.cost and same("objectives", "hypervolume_reference")):
+    learning = next((v for v in plan.variants if hasattr(v.target("proxy"), "learn")), None)
+    if learning is not None:
+        raise ConfigError(
+            f"variant {learning.name!r}: the accuracies of {learning.config['proxy']['_target_']} change while it "
+            "learns, so those of two evaluations cannot be compared, within a run or between runs; choose another "
+            "proxy, or train what the runs have found and compare that"
+        )
+    if found.hypervolume and not (
+        found.accuracy and found.cost and are_same(configs, "objectives", "hypervolume_reference")
+    ):
         raise ConfigError(
             "compare.hypervolume=true: the fronts of the variants are over different objectives, or by different "
             "proxies, devices or data sets, so their volumes cannot be compared; leave it out"
@@ -105,11 +66,6 @@ def comparable(plan: jobs.Plan) -> Comparable:
             "compared; vary something else, or give compare.report=COLUMN where they share a table"
         )
     return found
-
-
-def is_cost(column: str) -> bool:
-    """Return whether less of a column is better, by its name."""
-    return _COST.search(column.partition("@")[0].partition("/")[0]) is not None
 
 
 def build_once(plan: jobs.Plan, compose: jobs.Compose) -> None:

@@ -25,7 +25,7 @@ from rlnas.tracking.runs import RunsProgress
 _LOCK = "lock"
 _LOG = "log.txt"
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-_WITHOUT_EFFECT = ("tracker", "executor", "store", "checkpoint", "remeasure", "remeasure_most")
+_WITHOUT_EFFECT = ("tracker", "executor", "store", "checkpoint", "report", "remeasure", "remeasure_most")
 """What changes where a run works and is recorded, or what happens after it, not what it finds."""
 
 

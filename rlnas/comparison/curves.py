@@ -41,7 +41,7 @@ class Run:
         best: For each measure, its value for the best architecture by reward so far, shape (n,); NaN before the
             first success. (The hypervolume is that of all so far.)
         architectures: Of the best so far, length n; None before the first success.
-        wall_seconds: From the start of the run to its last file.
+        wall_seconds: From the start of the run to its last file; NaN where nobody has noted it.
         reason: Why it ended.
         promoted: Whether the last place is no evaluation, but what promotion has chosen of those before.
     """
@@ -85,7 +85,7 @@ def incumbents(records: Sequence[Record]) -> IntArray:
     """
     best, found = -1, []
     for i, record in enumerate(records):
-        if record.evaluation.ok and (best < 0 or _merit(record) > _merit(records[best])):
+        if record.evaluation.is_full and (best < 0 or _merit(record) > _merit(records[best])):
             best = i
         found.append(best)
     return np.array(found, dtype=np.int64)

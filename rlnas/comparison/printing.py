@@ -58,7 +58,7 @@ def spread(cell: Cell) -> str:
 
 def seconds_text(comparison: Comparison, variant: str) -> str:
     """Return the mean wall seconds of a variant's runs, with the standard deviation."""
-    seconds = [run.wall_seconds for run in comparison.runs_of(variant)]
+    seconds = [run.wall_seconds for run in comparison.runs_of(variant) if not math.isnan(run.wall_seconds)]
     if not seconds:
         return "-"
     return f"{np.mean(seconds):.2f}" + (f" ± {np.std(seconds, ddof=1):.2f}" if len(seconds) > 1 else "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -78,7 +80,38 @@ def npz(
         num_classes=len(classes),
         classes=[str(label) for label in classes.tolist()],
         augmentation=augmentation(crop_padding, flip, splits[0].inputs.shape[1:]),
+        recipe={"arrays": asdict(ArrayEncoding(_divisor(arrays[x]), order))},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayEncoding:
+    """Makes (channels, height, width) of the numbers of an image.
+
+    Attributes:
+        divided_by: By what every number is divided.
+        order: Of the axes of several images, as they become (n, channels, height, width); three of images without
+            channels, which get one.
+    """
+
+    divided_by: float = 1.0
+    order: Sequence[int] = (0, 1, 2)
+
+    def __call__(self, raws: Sequence[Any]) -> tuple[InputArray, dict[int, str]]:
+        """Return the inputs, and by position why some examples could not be read."""
+        images = [np.asarray(raw) for raw in raws]
+        broken: dict[int, str] = {}
+        usual = images[0].shape if images else ()
+        for position, image in enumerate(images):
+            if image.dtype.kind not in "buif" or image.ndim != len(self.order) - 1 or image.shape != usual:
+                broken[position] = f"an array of {image.dtype}, shape {image.shape}, is not one image"
+        if broken or not images:
+            return np.zeros((len(images), 1, 1, 1), np.float32), broken
+        values = np.stack(images).astype(np.float32)
+        if self.divided_by != 1.0:
+            values /= np.float32(self.divided_by)
+        values = values.transpose(tuple(self.order))
+        return values[:, None] if values.ndim == 3 else values, broken
 
 
 def _read(path: Path) -> dict[str, _Array]:
@@ -150,8 +183,8 @@ def _images(images: _Array, order: tuple[int, ...], where: str) -> InputArray:
     if 0 in images.shape:
         raise DataError(f"{where} is empty: shape {images.shape}")
     values = images.astype(np.float32)
-    if images.dtype == np.uint8:
-        values /= 255.0
+    if _divisor(images) != 1.0:
+        values /= np.float32(_divisor(images))
     broken = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if broken.size:
         raise DataError(
@@ -160,6 +193,11 @@ def _images(images: _Array, order: tuple[int, ...], where: str) -> InputArray:
         )
     values = values.transpose(order)
     return values[:, None] if values.ndim == 3 else values
+
+
+def _divisor(images: _Array) -> float:
+    """Return what the numbers of images are divided by."""
+    return 255.0 if images.dtype == np.uint8 else 1.0
 
 
 def _labels(labels: _Array, num_images: int, where: str) -> _Array:

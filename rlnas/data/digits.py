@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 
+from rlnas.data.arrays import ArrayEncoding
 from rlnas.data.task import Split, Task, check_fraction, make_task, stratified_split
 from rlnas.errors import ConfigError
 
@@ -39,4 +42,5 @@ def digits(validation_fraction: float = 0.4, test_fraction: float = 0.2, split_s
     rest, test = stratified_split(targets, test_fraction, rng)
     kept, taken = stratified_split(targets[rest], validation_fraction / (1.0 - test_fraction), rng)
     train, validation, held_out = (Split(inputs[rows], targets[rows]) for rows in (rest[kept], rest[taken], test))
-    return make_task("digits", train, validation, held_out, num_classes=10)
+    recipe = {"arrays": asdict(ArrayEncoding(divided_by=16.0))}
+    return make_task("digits", train, validation, held_out, num_classes=10, classes="0123456789", recipe=recipe)

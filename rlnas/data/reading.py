@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rlnas.data.arrays import ArrayEncoding
 from rlnas.data.audio import AudioEncoding
 from rlnas.data.images import ImageEncoding
 from rlnas.data.preparation import Encode, standardised
@@ -19,7 +21,7 @@ from rlnas.space import Json
 
 
 class Reader:
-    """Makes inputs of images, recordings or texts.
+    """Makes inputs of images, recordings, texts or arrays.
 
     Args:
         preparation: Of a `rlnas.data.Task`, or the content of a ``task.json``.
@@ -35,7 +37,7 @@ class Reader:
     def __init__(self, preparation: Mapping[str, Json]) -> None:
         self.classes = tuple(preparation.get("classes", ()))
         self._encode = _encoding(preparation)
-        self._takes_texts = "text" in preparation
+        self._takes_files = "images" in preparation or "audio" in preparation
         self._statistics: Mapping[str, list[float]] = {
             key: preparation[key] for key in ("mean", "std") if key in preparation
         }
@@ -52,16 +54,16 @@ class Reader:
             return cls(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{file} cannot be read ({error}); it is written by runs on images, audio, text and hub"
+                f"{file} cannot be read ({error}); it is written by runs on data sets that say how"
             ) from error
 
-    def __call__(self, raws: Sequence[Path | str]) -> InputArray:
-        """Return the inputs of files of images or recordings (paths), or of texts, shape (n, *input_shape).
+    def __call__(self, raws: Sequence[Path | str | NDArray[Any]]) -> InputArray:
+        """Return the inputs of files (paths of images or recordings), texts or arrays, shape (n, *input_shape).
 
         Raises:
             DataError: One of them cannot be read.
         """
-        made, broken = self._encode(raws if self._takes_texts else [Path(raw) for raw in raws])
+        made, broken = self._encode([Path(raw) for raw in raws] if self._takes_files else raws)  # type: ignore[arg-type]
         for position, reason in broken.items():
             raise DataError(f"example {position} cannot be read: {reason}")
         if not self._statistics:
@@ -86,6 +88,8 @@ def _encoding(preparation: Mapping[str, Json]) -> Encode:
             content: dict[str, Any] = preparation["text"]
             tokenizer = require_tokenizers().Tokenizer.from_str(json.dumps(content["tokenizer"]))
             return TextEncoding(tokenizer, content["length"])
+        if "arrays" in preparation:
+            return ArrayEncoding(**preparation["arrays"])
     except (TypeError, KeyError) as error:
         raise DataError(f"it is not clear how inputs are made: {error}") from error
     raise DataError(f"it is not said how inputs are made, only {', '.join(preparation) or 'nothing'}")

@@ -62,6 +62,11 @@ class LogMel:
         """The arguments but the rate."""
         return {"mels": self.mels, "window_ms": self.window_ms, "hop_ms": self.hop_ms}
 
+    @property
+    def fft_size(self) -> int:
+        """Points of the Fourier transform; zeros fill up what a frame lacks."""
+        return 2 * (int(self._filters.shape[1]) - 1)
+
     def num_frames(self, samples: int) -> int:
         """Return how many frames a wave of so many samples has."""
         return 0 if samples < self.window else 1 + (samples - self.window) // self.hop
@@ -69,7 +74,7 @@ class LogMel:
     def __call__(self, waves: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the spectrograms of waves (n, samples), shape (n, mels, frames)."""
         frames = np.lib.stride_tricks.sliding_window_view(waves, self.window, axis=-1)[:, :: self.hop]
-        spectra = np.fft.rfft(frames * self._taper, n=2 * (self._filters.shape[1] - 1))
+        spectra = np.fft.rfft(frames * self._taper, n=self.fft_size)
         power = (spectra.real**2 + spectra.imag**2) @ self._filters.T
         return np.log(np.maximum(power, _FLOOR)).astype(np.float32).transpose(0, 2, 1)
 

@@ -95,6 +95,7 @@ def make_task(
     num_classes: int,
     classes: Sequence[str] = (),
     augmentation: Augmentation | None = None,
+    recipe: Mapping[str, Json] | None = None,
 ) -> Task:
     """Return the task of three splits, each channel standardised by the statistics of `train` alone.
 
@@ -106,6 +107,7 @@ def make_task(
         num_classes: The number of classes K, >= 2.
         classes: Their names, if any.
         augmentation: Of the training images.
+        recipe: How raw examples become what is given, see `rlnas.data.reading.Reader`; None: nobody says.
 
     Raises:
         DataError: A split is empty, or its shapes or labels do not fit.
@@ -113,6 +115,7 @@ def make_task(
     splits = (train, validation, test)
     _check_splits(name, splits, num_classes)
     standardised, mean, std = _standardise(*splits)
+    preparation = {**(recipe or {}), "classes": list(classes), "mean": mean, "std": std}
     return finished_task(
         name,
         standardised,
@@ -120,6 +123,7 @@ def make_task(
         classes=classes,
         augmentation=augmentation,
         facts=[normalisation(mean, std)],
+        preparation=preparation,
     )
 
 

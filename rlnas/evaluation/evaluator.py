@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from rlnas.errors import IllegalArchitectureError, SearchError
 from rlnas.evaluation.journal import Answering, Journal
 from rlnas.evaluation.ledger import Ledger
+from rlnas.evaluation.lessons import Lessons
 from rlnas.evaluation.pipeline import Pipeline
+from rlnas.evaluation.staging import Staging
+from rlnas.evaluation.stopping import Stopping
 from rlnas.evaluation.store import Store
-from rlnas.interfaces import Device, Estimate, Evaluation, Executor, Failure, Proxy
+from rlnas.interfaces import Device, Estimate, Evaluation, Executor, Failure, LearningProxy, Proxy
 from rlnas.space import Architecture, IntArray, SearchSpace
 
 Row: TypeAlias = tuple[int, ...]
+_Measuring = TypeVar("_Measuring", Pipeline, Staging)
 
 FIRST_CANDIDATES = 10
 """Where all of the first candidates of a run have failed, something is wrong that is not theirs."""
@@ -41,6 +46,7 @@ class Evaluator:
         task_key: The identity of the task for the store.
         canonical: Whether architectures that compute the same function share one evaluation.
         journal: Answers what this run has asked before it was cut off, and learns of all else; None: nobody does.
+        stopping: Stops trainings of the search on their way; None: all are trained in full.
 
     Attributes:
         listener: Called with each newly charged evaluation, in the order of the batch.
@@ -59,6 +65,7 @@ class Evaluator:
         task_key: str = "",
         canonical: bool = True,
         journal: Journal | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         self.space = space
         self.ledger = ledger
@@ -71,6 +78,8 @@ class Evaluator:
         self._is_measured = device is not None and device.reusable
         self._journal = journal
         self._answering = self._answered(self._pipeline, "search")
+        self._staging = None if stopping is None else Staging(self._pipeline, proxy, stopping)
+        self._lessons = Lessons(proxy, self._pipeline, journal, ledger) if isinstance(proxy, LearningProxy) else None
         self._canonical = canonical
         self._limits = np.asarray(space.num_candidates, dtype=np.int64)
         self._charged: dict[Row, Evaluation] = {}  # this run's memory: what an agent may see
@@ -81,7 +90,7 @@ class Evaluator:
     @property
     def is_costly(self) -> bool:
         """Whether an evaluation costs something, so that it must not be lost with the power."""
-        return self.proxy.reusable or self._is_measured
+        return self.proxy.reusable or self._is_measured or self._lessons is not None
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -96,7 +105,8 @@ class Evaluator:
         """Return the evaluation of each architecture of a batch, in order, and charge the ledger.
 
         The first time that this run scores an architecture its evaluation is charged, be it measured or from the
-        store; each further time, in this batch or later, is a ``repeat`` and free.
+        store; each further time, in this batch or later, is a ``repeat`` and free. Where the proxy learns, a repeat of
+        an earlier batch is scored again, and costs seconds.
 
         Args:
             architectures: Legal indices, shape (B, D).
@@ -112,8 +122,9 @@ class Evaluator:
         allowed = self.ledger.propose(len(rows))
         unseen = list(dict.fromkeys(row for row in rows[:allowed] if row not in self._charged))
         admitted = unseen[: self.ledger.admit(len(unseen))]
+        again = self._teach(rows[:allowed], admitted)
         new = self._charge(admitted) if admitted else {}
-        answers = [new.pop(row, None) or self._repeat(row) for row in rows[:allowed]]
+        answers = [again[row] if row in again else new.pop(row, None) or self._repeat(row) for row in rows[:allowed]]
         if self._journal is not None:
             scored = [i for i, answer in enumerate(answers) if answer is not None]
             self._journal.note_batch(np.asarray(architectures)[scored])
@@ -131,11 +142,22 @@ class Evaluator:
             self._uncharged[row] = evaluation
         return [self._charged.get(row) or self._uncharged[row] for row in rows]
 
+    def evaluate_finally(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        """Return the evaluation of each architecture by what a proxy that learns knows in the end, without costs.
+
+        Beside the ledger: for the choice among what was scored at different times. What does not learn says the same.
+        """
+        return (
+            self.evaluate_free(architectures) if self._lessons is None else self._lessons.score_finally(architectures)
+        )
+
     def land(self) -> None:
         """Put what was late, and is done by now, into the store; for the end of a run."""
         self._pipeline.land()
+        if self._staging is not None:
+            self._staging.land()
 
-    def _answered(self, pipeline: Pipeline, subject: str) -> Pipeline | Answering:
+    def _answered(self, pipeline: _Measuring, subject: str) -> _Measuring | Answering:
         return pipeline if self._journal is None else Answering(pipeline, self._journal, subject)
 
     def _rows(self, architectures: IntArray) -> list[Row]:
@@ -149,6 +171,16 @@ class Evaluator:
             row = int(np.argwhere((indices < 0) | (indices >= self._limits))[0, 0])
             self.space.architecture(indices[row])  # raises, and says which choice
         return list(map(tuple, (self.space.canonical(indices) if self._canonical else indices).tolist()))
+
+    def _teach(self, rows: Sequence[Row], admitted: Sequence[Row]) -> dict[Row, Evaluation | None]:
+        """Let a proxy that learns learn from a batch; return what it repeats, as it is scored now."""
+        if self._lessons is None:
+            return {}
+        again = self._lessons.teach(rows, admitted, self._charged)
+        self._answering = self._lessons.pipeline
+        self._uncharged.clear()  # of an earlier lesson
+        self._charged |= {row: evaluation for row, evaluation in again.items() if evaluation is not None}
+        return again
 
     def _charge(self, rows: Sequence[Row]) -> dict[Row, Evaluation]:
         """Evaluate new rows, charge them in order, and return those that the ledger could bear."""
@@ -173,16 +205,25 @@ class Evaluator:
         fresh = [Architecture(rows[i]) for i in places]
         found = []
         if fresh:
-            found = self._answering.measure(fresh, lambda k, result: watch(places[k], result), hurried=hurried)
+            found = self._ask(fresh, lambda k, result: watch(places[k], result), hurried=hurried)
         by_place = dict(zip(places, found, strict=True))
         evaluations = [by_place[i] if i in by_place else self._uncharged[row] for i, row in enumerate(rows)]
         self._has_succeeded = self._has_succeeded or any(evaluation.ok for evaluation in found)
         return evaluations
 
+    def _ask(
+        self, fresh: Sequence[Architecture], watch: Callable[[int, Estimate | Failure], None], *, hurried: bool
+    ) -> list[Evaluation]:
+        if self._staging is None or not hurried:  # references are trained in full
+            return self._answering.measure(fresh, watch, hurried=hurried)
+        found = self._answered(self._staging, "search in stages").measure(fresh, watch, hurried=hurried)
+        self._staging.observe(found)
+        return found
+
     def _repeat(self, row: Row) -> Evaluation | None:
         known = self._charged.get(row)
         if known is not None and known.source != "repeat":
-            known = Evaluation(known.architecture, known.accuracy, known.costs, known.seconds, "repeat", known.failure)
+            known = replace(known, source="repeat")
             self._charged[row] = known
         return known
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlnas.errors import OutputError
-from rlnas.evaluation.journal import connect
+from rlnas.evaluation.journal import address_to_read, connect
 from rlnas.interfaces import Evaluation, Failure
 from rlnas.space import Architecture
 
@@ -34,9 +34,13 @@ CREATE TABLE IF NOT EXISTS evaluations (
     failure_reason TEXT,
     failure_message TEXT,
     recorded_at TEXT NOT NULL,
-    feasible INTEGER NOT NULL DEFAULT 1
+    feasible INTEGER NOT NULL DEFAULT 1,
+    stopped_at TEXT,
+    curve TEXT
 )
 """
+_LATER = {"feasible": "INTEGER NOT NULL DEFAULT 1", "stopped_at": "TEXT", "curve": "TEXT"}
+"""Columns that runs of before do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,10 @@ class History:
         """
         with self._explained(), self._open() as connection:
             new = [record for record in records if not self._is_there(record, connection)]
-            connection.executemany(
-                "INSERT INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [self._row(record) for record in new],
-            )
+            rows = [self._row(record) for record in new]
+            for row in rows:
+                statement = f"INSERT INTO evaluations ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - own names
+                connection.execute(statement, tuple(row.values()))
 
     def _is_there(self, record: Record, connection: sqlite3.Connection) -> bool:
         before = self._earlier.get(record.step)
@@ -138,28 +142,34 @@ class History:
         if self._connection is None:
             self._connection = connect(self._path, durable=self._durable)
             self._connection.execute(_SCHEMA)
+            known = {row[1] for row in self._connection.execute("PRAGMA table_info(evaluations)")}
+            for name in [name for name in _LATER if name not in known]:
+                self._connection.execute(f"ALTER TABLE evaluations ADD COLUMN {name} {_LATER[name]}")
             self._earlier = {record.step: record for record in read_history(self._path)}
         return self._connection
 
-    def _row(self, record: Record) -> tuple[object, ...]:
+    def _row(self, record: Record) -> dict[str, object]:
+        """Return a row by column."""
         evaluation = record.evaluation
         failure = evaluation.failure
-        return (
-            record.step,
-            json.dumps(evaluation.architecture.indices),
-            record.description,
-            evaluation.accuracy if evaluation.ok else None,
-            self._fidelity,
-            json.dumps(dict(evaluation.costs)),
-            record.reward,
-            record.target,
-            evaluation.source,
-            evaluation.seconds,
-            failure.reason if failure else None,
-            failure.message if failure else None,
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            record.feasible,
-        )
+        return {
+            "step": record.step,
+            "architecture": json.dumps(evaluation.architecture.indices),
+            "description": record.description,
+            "accuracy": evaluation.accuracy if evaluation.ok else None,
+            "fidelity": self._fidelity,
+            "costs": json.dumps(dict(evaluation.costs)),
+            "reward": record.reward,
+            "target": record.target,
+            "source": evaluation.source,
+            "seconds": evaluation.seconds,
+            "failure_reason": failure.reason if failure else None,
+            "failure_message": failure.message if failure else None,
+            "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "feasible": record.feasible,
+            "stopped_at": evaluation.stopped_at,
+            "curve": json.dumps(dict(evaluation.curve)) if evaluation.curve else None,
+        }
 
 
 def _is_same(one: Record, other: Record) -> bool:
@@ -182,15 +192,18 @@ def read_history(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise OutputError(f"{path} does not exist; give the folder of a run, as in outputs/DATE/TIME")
     columns = "step, architecture, description, accuracy, costs, reward, target, source, seconds, "
-    columns += "failure_reason, failure_message, "
+    columns += "failure_reason, failure_message"
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(address_to_read(path), uri=True)) as connection:
             known = {row[1] for row in connection.execute("PRAGMA table_info(evaluations)")}
-            columns += "feasible" if "feasible" in known else "1"  # records of before limits were judged have none
+            for name, missing in (("feasible", "1"), ("stopped_at", "NULL"), ("curve", "NULL")):
+                columns += f", {name if name in known else missing}"  # records of earlier versions have none
             rows = connection.execute(f"SELECT {columns} FROM evaluations ORDER BY step").fetchall()  # noqa: S608
     except sqlite3.Error as error:
         raise OutputError(f"{path} cannot be read as the record of a run: {error}") from error
-    for step, indices, description, accuracy, costs, reward, target, source, seconds, reason, message, feasible in rows:
+    for row in rows:
+        step, indices, description, accuracy, costs, reward, target, source, seconds, reason, message, *later = row
+        feasible, stopped_at, curve = later
         evaluation = Evaluation(
             Architecture(tuple(json.loads(indices))),
             accuracy=float("nan") if accuracy is None else accuracy,
@@ -198,5 +211,7 @@ def read_history(path: Path) -> Iterator[Record]:
             seconds=seconds,
             source=source,
             failure=Failure(reason, message or "") if reason else None,
+            curve=json.loads(curve) if curve else {},
+            stopped_at=stopped_at,
         )
         yield Record(step, evaluation, reward, target, description, bool(feasible))

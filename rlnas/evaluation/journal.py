@@ -43,6 +43,15 @@ def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
     return connection
 
 
+def address_to_read(path: Path) -> str:
+    """Return the URI by which the record of a run is only read.
+
+    Where nobody has it open, its write-ahead log is gone; SQLite would make an empty one to read, and leave it there.
+    """
+    address = path.resolve().as_uri() + "?mode=ro"
+    return address if path.with_name(path.name + "-wal").exists() else address + "&immutable=1"
+
+
 class Journal:
     """Keeps answers, batches, scalars and facts of one run; the file is made or opened with the first use.
 
@@ -84,7 +93,7 @@ class Journal:
             for i, architecture in enumerate(architectures):
                 row = connection.execute(query, (subject, text_of(architecture))).fetchone()
                 if row is not None:
-                    found[i] = _evaluation(architecture, json.loads(row[0]))
+                    found[i] = evaluation_of(architecture, json.loads(row[0]))
         return found
 
     def keep(self, subject: str, evaluations: Sequence[Evaluation]) -> None:
@@ -120,10 +129,11 @@ class Journal:
     # Scalars and facts -----------------------------------------------------------------------------------------
 
     def keep_scalars(self, first: int, calls: Iterable[tuple[Mapping[str, float], int]]) -> None:
-        """Keep what was told to the tracker, from call number `first` on: (metrics, step)."""
+        """Keep what was told to the tracker, (metrics, step), in place of all calls from number `first` on."""
         rows = [(first + i, step, json.dumps(dict(metrics))) for i, (metrics, step) in enumerate(calls)]
         with self._opened() as connection, connection:
-            connection.executemany("INSERT OR REPLACE INTO scalars VALUES (?, ?, ?)", rows)
+            connection.execute("DELETE FROM scalars WHERE number >= ?", (first,))
+            connection.executemany("INSERT INTO scalars VALUES (?, ?, ?)", rows)
 
     def scalars(self, first: int, end: int) -> Iterator[tuple[dict[str, float], int]]:
         """Yield what was told to the tracker in the calls from `first` up to before `end`."""
@@ -234,7 +244,9 @@ class AnsweringDevice:
 
 def _content(evaluation: Evaluation) -> dict[str, Json]:
     failure = evaluation.failure
+    staged = {"curve": dict(evaluation.curve), "stopped_at": evaluation.stopped_at} if evaluation.curve else {}
     return {
+        **staged,
         "accuracy": evaluation.accuracy if evaluation.ok else None,
         "costs": dict(evaluation.costs),
         "seconds": evaluation.seconds,
@@ -243,7 +255,8 @@ def _content(evaluation: Evaluation) -> dict[str, Json]:
     }
 
 
-def _evaluation(architecture: Architecture, content: Mapping[str, Any]) -> Evaluation:
+def evaluation_of(architecture: Architecture, content: Mapping[str, Any]) -> Evaluation:
+    """Return an answer as it was kept."""
     return Evaluation(
         architecture,
         float("nan") if content["accuracy"] is None else content["accuracy"],
@@ -251,4 +264,6 @@ def _evaluation(architecture: Architecture, content: Mapping[str, Any]) -> Evalu
         content["seconds"],
         content["source"],
         None if content["failure"] is None else Failure(*content["failure"]),
+        content.get("curve", {}),
+        content.get("stopped_at"),
     )

@@ -132,6 +132,19 @@ class Ledger:
         self.spent_seconds += seconds
         return True
 
+    def charge_repeat(self, evaluation: Evaluation) -> bool:
+        """Charge what was scored again, because its proxy has learned since: seconds, but no evaluation.
+
+        Returns:
+            False where it would overrun the limit on seconds, as `charge`.
+
+        Raises:
+            SearchError: Its seconds are no finite number >= 0.
+        """
+        is_paid = self.charge(evaluation)
+        self.num_evaluations -= is_paid
+        return is_paid
+
     # Promotion -------------------------------------------------------------------------------------------------
 
     @property

@@ -14,7 +14,7 @@ from rlnas.evaluation.executors.faults import Late, fault_of, report, wrong_coun
 from rlnas.evaluation.scope import Costs, Scope
 from rlnas.evaluation.shelf import Shelf
 from rlnas.evaluation.store import Store
-from rlnas.interfaces import Device, Estimate, Evaluation, Executor, Failure, Proxy, Source
+from rlnas.interfaces import CarriedProxy, Device, Estimate, Evaluation, Executor, Failure, LearningProxy, Proxy, Source
 from rlnas.space import Architecture
 
 Watch = Callable[[int, Estimate | Failure], None]
@@ -30,6 +30,7 @@ class Pipeline:
         device: Gives costs, after the proxies of a batch are done, so that nothing of ours disturbs it; or None.
         executor: Runs the proxy.
         store: Keeps what is worth it, and says what other runs are working on: that is waited for; None: nothing.
+        seconds: Grows, in place of counts of its own; None: those.
 
     Attributes:
         seconds: Wall seconds spent in ``proxy``, ``device`` and ``store``; waiting for another run's proxy or device
@@ -44,8 +45,9 @@ class Pipeline:
         device: Device | None,
         executor: Executor,
         store: Store | None,
+        seconds: dict[str, float] | None = None,
     ) -> None:
-        self.seconds = {"proxy": 0.0, "device": 0.0, "store": 0.0}
+        self.seconds = {"proxy": 0.0, "device": 0.0, "store": 0.0} if seconds is None else seconds
         self._proxy, self._executor, self._store = proxy, executor, store
         self._keys = space_key, task_key
         scope = Scope("estimates", space_key, task_key, proxy.fidelity, proxy.settings)
@@ -65,6 +67,10 @@ class Pipeline:
         """Return a pipeline of another proxy without a device, with the same keys, executor and store."""
         return Pipeline(*self._keys, proxy, None, self._executor, self._store)
 
+    def stage(self, proxy: Proxy) -> Pipeline:
+        """Return a pipeline of a stage of the same training, whose seconds count as those of this one."""
+        return Pipeline(*self._keys, proxy, None, self._executor, self._store, self.seconds)
+
     def measure(
         self, architectures: Sequence[Architecture], watch: Watch, *, hurried: bool = False
     ) -> list[Evaluation]:
@@ -78,7 +84,8 @@ class Pipeline:
         """
         self.land()
         estimates, stored = self._estimate(architectures, watch, hurried=hurried)
-        fresh = set(range(len(architectures))) - stored if self._proxy.reusable else set()
+        costs_work = self._proxy.reusable or isinstance(self._proxy, LearningProxy)
+        fresh = set(range(len(architectures))) - stored if costs_work else set()
         costs: dict[int, Costs | Failure] = {}
         if self._device is not None:
             working = [i for i, result in enumerate(estimates) if isinstance(result, Estimate)]
@@ -88,9 +95,20 @@ class Pipeline:
             if self._device.reusable:
                 fresh |= {working[k] for k in range(len(working)) if k not in shelved}
         return [
-            _join(architecture, estimates[i], costs.get(i), "store" if i in stored and i not in fresh else "measured")
+            joined(architecture, estimates[i], costs.get(i), "store" if i in stored and i not in fresh else "measured")
             for i, architecture in enumerate(architectures)
         ]
+
+    def weigh(self, architectures: Sequence[Architecture]) -> list[tuple[Costs | Failure, bool]] | None:
+        """Return the costs of each architecture, in order, and whether that took measuring; None without a device.
+
+        Args:
+            architectures: All different; their proxies have succeeded.
+        """
+        if self._device is None:
+            return None
+        found, shelved = self._measure_costs(self._device, architectures)
+        return [(costs, self._device.reusable and k not in shelved) for k, costs in enumerate(found)]
 
     def land(self) -> None:
         """Put those that were late, and are done now, into the store."""
@@ -126,7 +144,7 @@ class Pipeline:
             SearchError: The executor did not give one result for each.
         """
         run = getattr(self._executor, "run_hurried", self._executor.run) if hurried else self._executor.run
-        stream = iter(run(self._proxy, architectures))
+        stream = iter(run(*_as_sent(self._proxy, architectures)))
         done = set()
         started = time.perf_counter()
         try:
@@ -227,9 +245,17 @@ def checked_costs(device: Device, result: Mapping[str, float] | Failure, seconds
     return Costs(result, seconds)
 
 
-def _join(
+def _as_sent(proxy: Proxy, architectures: Sequence[Architecture]) -> tuple[Proxy, Sequence[Architecture]]:
+    """Return what an executor gets: for the view of a proxy that one itself, which its workers may have already."""
+    if not isinstance(proxy, CarriedProxy):
+        return proxy, architectures
+    return proxy.carrier, [proxy.addressed(architecture) for architecture in architectures]
+
+
+def joined(
     architecture: Architecture, estimate: Estimate | Failure, costs: Costs | Failure | None, source: Source
 ) -> Evaluation:
+    """Return the evaluation that a proxy's and a device's result amount to; no costs: there is no device."""
     if isinstance(estimate, Failure):
         return Evaluation(architecture, math.nan, {}, estimate.seconds, source, estimate)
     if costs is None:

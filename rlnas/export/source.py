@@ -1,8 +1,8 @@
 """A network as a Python module of plain torch.
 
 The module has each class of layers that the network consists of, with its forward pass as it was written, but with a
-constructor that takes its parts; what these need beside torch comes along; and a function builds the network from them.
-The names of the weights stay, so that a ``state_dict`` fits both.
+constructor that takes its parts; what these need beside torch comes along; what the network repeats is a function; and
+``network()`` builds the network from them. The names of the weights stay, so that a ``state_dict`` fits both.
 """
 
 from __future__ import annotations
@@ -11,88 +11,114 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from rlnas.errors import ExportError
+from rlnas.export.expressions import Builder, Field
+from rlnas.export.factoring import factored
+from rlnas.export.layout import laid_out, signature
 
-_WIDTH = 100
-_UNWRITTEN = ("self", "device", "dtype", "inplace")  # they change nothing that is computed
-_HEADER = '''"""{title}
-
-Built by `network()`; its `load_state_dict` takes the weights of the network that this was written from.
-"""
-'''
+_FOR_LINTERS = re.compile(r"  # (noqa|type: ignore)\b.*$", re.MULTILINE)
+_NETWORK = "network"
 
 
-def standalone_source(network: nn.Module, title: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What a module has beside the network.
+
+    Attributes:
+        imports: Statements.
+        constants: Literals by name.
+        functions: Sources.
+    """
+
+    imports: Sequence[str] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    functions: Sequence[str] = ()
+
+
+def standalone_source(network: nn.Module, title: str, addition: Addition | None = None) -> str:
     """Return the source of a module whose function ``network()`` builds this network, without weights.
 
     Args:
         network: Of layers of torch and of classes whose source is at hand.
-        title: First line of the module's docstring.
+        title: The module's docstring.
+        addition: What else the module has.
 
     Raises:
         ExportError: The source of a layer is not at hand, or a layer keeps what cannot be written down.
     """
+    addition = addition or Addition()
     needed = _Needed()
-    expression = _Builder(needed).expression(network, "the network")
-    body = _assembled(needed, expression)
-    return _HEADER.format(title=title) + "\n" + body
-
-
-def _assembled(needed: _Needed, expression: str) -> str:
-    parts = []
-    if needed.constants:
-        parts.append("\n".join(f"{name} = {value!r}" for name, value in needed.constants.items()))
+    expression = needed.ordered(Builder(needed, _used_attributes).expression(network))
+    taken = {*needed.functions, *(kind.__name__ for kind in needed.layers), *addition.constants, _NETWORK}
+    repeated, expression = factored(expression, taken)
+    constants = {**addition.constants, **needed.constants}
+    parts = ["\n".join(_assignment(name, value) for name, value in constants.items())] if constants else []
     parts += needed.functions.values()
     parts += [_class_source(kind, fields) for kind, fields in needed.layers.items()]
-    built = textwrap.indent(_laid_out(expression), " " * 4).lstrip()
-    documentation = '"""Return the network; its weights are random."""'
-    parts.append(f"def network() -> nn.Module:\n    {documentation}\n    return {built}")
-    body = "\n\n\n".join(parts)
-    if re.search(r"\btorch\.", body):
-        needed.imports.add("import torch")
+    parts += [function.source for function in repeated]
+    built = laid_out(expression, indent=4, prefix="return ")
+    parts.append(f'def {_NETWORK}() -> nn.Module:\n    """Return the network; its weights are random."""\n    {built}')
+    parts += addition.functions
+    body = needed.without_our_errors("\n\n\n".join(parts))
+    needed.imports.update(addition.imports)
+    for line in [line for line in ("import torch", "from torch import Tensor") if _mentions(body, line)]:
+        needed.imports.add(line)
     imports = "\n".join(["from __future__ import annotations", "", *_import_lines(needed.imports)])
-    return f"{imports}\n\n\n{body}\n"
+    gap = "" if constants else "\n"
+    return f"{_docstring(title)}\n\n{imports}\n\n{gap}{body}\n"
+
+
+def _docstring(text: str) -> str:
+    """Return a text as the docstring of a module, whatever names are in it."""
+    harmless = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f'"""{harmless}{chr(10) if chr(10) in text else ""}"""'
+
+
+def _mentions(body: str, statement: str) -> bool:
+    """Return whether a source uses what a statement imports."""
+    name = statement.split()[-1]
+    return re.search(rf"\b{name}\." if statement.startswith("import") else rf"(?<![\w.]){name}\b", body) is not None
+
+
+def _assignment(name: str, value: Any) -> str:
+    return laid_out(ast.parse(repr(value), mode="eval").body, indent=0, prefix=f"{name} = ")
 
 
 def _import_lines(imports: Iterable[str]) -> list[str]:
-    """Return import statements sorted as usual: Python's own, then torch's; one for each module."""
+    """Return import statements sorted as usual: Python's own, then those of packages; one for each module."""
     named: dict[str, set[str]] = {}
     for line in imports:
         origin, _, name = line.partition(" import ")
         named.setdefault(origin if name else line, set()).update([name] if name else [])
     lines = [f"{origin} import {', '.join(sorted(names))}" if names else origin for origin, names in named.items()]
-    order = sorted(lines, key=lambda line: (line.split()[1].startswith("torch"), line.startswith("from"), line))
-    first_of_torch = sum(not line.split()[1].startswith("torch") for line in order)
-    return [*order[:first_of_torch], *([""] if first_of_torch else []), *order[first_of_torch:]]
+    order = sorted(lines, key=lambda line: (_is_of_package(line), line.startswith("from"), line))
+    own = [line for line in order if not _is_of_package(line)]
+    return [*own, *([""] if own else []), *order[len(own) :]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """What a layer keeps: the type of the constructor's argument, and the statement that keeps it."""
-
-    annotation: str
-    statement: str
+def _is_of_package(line: str) -> bool:
+    return line.split()[1].startswith(("torch", "safetensors"))
 
 
 class _Needed:
-    """What a module must contain, by name."""
+    """What a module must contain, by name; a `rlnas.export.expressions.Layers`."""
 
     def __init__(self) -> None:
         self.imports: set[str] = {"from torch import nn"}
         self.constants: dict[str, Any] = {}
         self.functions: dict[str, str] = {}
-        self.layers: dict[type[nn.Module], dict[str, _Field]] = {}
+        self.layers: dict[type[nn.Module], dict[str, Field]] = {}
         self._owners: dict[str, object] = {}
+        self._errors: set[str] = set()
 
-    def layer(self, kind: type[nn.Module], fields: Mapping[str, _Field]) -> None:
+    def layer(self, kind: type[nn.Module], fields: Mapping[str, Field]) -> None:
         """Take in a class of layers, with what its constructor sets.
 
         Raises:
@@ -101,13 +127,16 @@ class _Needed:
         if not self._is_known(kind.__name__, kind):
             for method in _methods(kind, "forward").values():
                 self.names_of(method)
-        known = self.layers.setdefault(kind, dict(fields))
-        if {name: field.statement for name, field in known.items()} != {n: f.statement for n, f in fields.items()}:
+        known = self.layers.setdefault(kind, dict(sorted(fields.items(), key=lambda item: _is_plain(item[1]))))
+        if {name: one.statement for name, one in known.items()} != {
+            name: one.statement for name, one in fields.items()
+        }:
             raise ExportError(f"two layers of class {kind.__name__} keep different things")
-        for name, field in fields.items():
-            if field.annotation != known[name].annotation:
-                annotations = sorted({*field.annotation.split(" | "), *known[name].annotation.split(" | ")} - {"None"})
-                known[name] = _Field(" | ".join([*annotations, "None"]), field.statement)
+        self.layers[kind] = {name: one.joined(fields[name]) for name, one in known.items()}
+
+    def ordered_dict(self) -> None:
+        """Take in the import of ``OrderedDict``."""
+        self.imports.add("from collections import OrderedDict")
 
     def names_of(self, function: FunctionType) -> None:
         """Take in all that a function refers to."""
@@ -120,11 +149,28 @@ class _Needed:
                 if value is not None and not _is_ours(value):
                     self._take(name, value)
 
+    def ordered(self, expression: ast.expr) -> ast.expr:
+        """Return the expression with the arguments that each layer's constructor takes, in its order."""
+        orders = {kind.__name__: list(_arguments(fields)) for kind, fields in self.layers.items()}
+        for node in ast.walk(expression):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in orders:
+                given = {str(word.arg): word for word in node.keywords}
+                node.keywords = [given[name] for name in orders[node.func.id]]
+        return expression
+
+    def without_our_errors(self, source: str) -> str:
+        """Return a source that raises ValueError in place of errors of ours."""
+        if not self._errors:
+            return source
+        return re.sub(rf"\b({'|'.join(map(re.escape, sorted(self._errors)))})\b", "ValueError", source)
+
     def _take(self, name: str, value: Any) -> None:
         value = inspect.unwrap(value) if callable(value) else value
         if isinstance(value, ModuleType):
             parent, _, last = value.__name__.rpartition(".")
             origin = f"from {parent} import {last}" if parent else f"import {last}"
+            if value.__name__ == "torch.nn.functional":
+                origin = "import torch.nn.functional"  # as most write it
             self.imports.add(origin if last == name else f"{origin} as {name}")
         elif not _is_ours(value):
             self.imports.add(f"from {value.__module__} import {name}")
@@ -133,8 +179,7 @@ class _Needed:
                 self.names_of(value)
                 self.functions[name] = _source(value)
         elif isinstance(value, type) and issubclass(value, Exception):
-            documentation = (inspect.getdoc(value) or name).split("\n\n")[0]
-            self.functions[name] = f'class {name}(ValueError):\n    """{documentation}"""'
+            self._errors.add(name)
         elif isinstance(value, type):
             raise ExportError(f"a layer makes {name} while it runs; such layers cannot be written down")
         else:
@@ -147,112 +192,14 @@ class _Needed:
         return known
 
 
-class _Builder:
-    """Writes the expression that builds a network."""
-
-    def __init__(self, needed: _Needed) -> None:
-        self._needed = needed
-
-    def expression(self, module: nn.Module, place: str) -> str:
-        """Return the expression of a module; `place` is for messages."""
-        if isinstance(module, nn.ModuleDict):
-            return f"nn.ModuleDict({self._named(module)})"
-        if isinstance(module, nn.ModuleList):
-            return f"nn.ModuleList([{', '.join(self._children(module))}])"
-        if type(module) is nn.Sequential:
-            names = list(dict(module.named_children()))
-            if names == [str(position) for position in range(len(names))]:
-                return f"nn.Sequential({', '.join(self._children(module))})"
-            self._needed.imports.add("from collections import OrderedDict")
-            return f"nn.Sequential(OrderedDict({self._named(module)}))"
-        if type(module).__module__.startswith("torch.nn."):
-            if next(module.children(), None) is not None:
-                raise ExportError(f"{type(module).__name__} ({place}) has layers inside and cannot be written down")
-            return _torch_layer(module, place)
-        return self._own(module, place)
-
-    def _children(self, module: nn.Module) -> Iterator[str]:
-        for name, child in module.named_children():
-            yield self.expression(child, name)
-
-    def _named(self, module: nn.Module) -> str:
-        items = (f"{name!r}: {self.expression(child, name)}" for name, child in module.named_children())
-        return f"{{{', '.join(items)}}}"
-
-    def _own(self, module: nn.Module, place: str) -> str:
-        """Return the call of the constructor that `_Needed.layer` writes for a class of ours."""
-        fields: dict[str, tuple[_Field, str]] = {}
-        for name, child in module._modules.items():
-            written = "None" if child is None else self.expression(child, name)
-            fields[name] = _Field("None" if child is None else "nn.Module", f"self.{name} = {name}"), written
-        for name, parameter in module.named_parameters(recurse=False):
-            statement = f"self.{name} = nn.Parameter(torch.randn({name}))"
-            fields[name] = _Field("tuple[int, ...]", statement), repr(tuple(parameter.shape))
-        for name, buffer in module.named_buffers(recurse=False):
-            kept = name not in module._non_persistent_buffers_set
-            statement = f"self.register_buffer({name!r}, {name}, persistent={kept})"
-            fields[name] = _Field("torch.Tensor", statement), _tensor(buffer, kept)
-        for name, value in _plain_attributes(module, place).items():
-            annotation = "None" if value is None else type(value).__name__
-            fields[name] = _Field(annotation, f"self.{name} = {name}"), repr(value)
-        self._needed.layer(type(module), {name: field for name, (field, _) in fields.items()})
-        return f"{type(module).__name__}({', '.join(f'{name}={value}' for name, (_, value) in fields.items())})"
+def _is_plain(kept: Field) -> bool:
+    """Whether a field is a number or the like, which constructors take last."""
+    return not any(kind == "None" or kind.startswith("nn.") or kind[0].isupper() for kind in kept.kinds)
 
 
-def _torch_layer(module: nn.Module, place: str) -> str:
-    """Return the constructor's call of a layer of torch, with the arguments that differ from the defaults."""
-    positional: list[str] = []
-    named: list[str] = []
-    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
-        if (
-            name in _UNWRITTEN
-            or name.startswith("_")
-            or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        ):
-            continue
-        if not hasattr(module, name):
-            raise ExportError(f"{type(module).__name__} ({place}) does not keep its argument {name!r}")
-        value = getattr(module, name)
-        if name == "bias":
-            value = value is not None
-        value = _simplest(value)
-        if parameter.default is parameter.empty and not named:
-            positional.append(repr(value))
-        elif value != _simplest(parameter.default):
-            named.append(f"{name}={value!r}")
-    return f"nn.{type(module).__name__}({', '.join([*positional, *named])})"
-
-
-def _simplest(value: Any) -> Any:
-    """Return 3 for (3, 3)."""
-    is_even = isinstance(value, tuple) and len(value) > 1 and len(set(value)) == 1
-    return value[0] if is_even or (isinstance(value, tuple) and len(value) == 1) else value
-
-
-def _tensor(buffer: torch.Tensor, kept: bool) -> str:
-    """Return an expression for a buffer: its shape where the state has its values, else the values."""
-    if kept:
-        return f"torch.zeros({tuple(buffer.shape)}, dtype={buffer.dtype})"
-    return f"torch.tensor({buffer.tolist()}, dtype={buffer.dtype})"
-
-
-def _plain_attributes(module: nn.Module, place: str) -> dict[str, Any]:
-    """Return what a module keeps beside tensors and modules, as far as its forward pass reads it.
-
-    Raises:
-        ExportError: Something of it has no literal.
-    """
-    hidden = set(vars(nn.Module()))
-    used = _used_attributes(type(module))
-    found = {name: value for name, value in vars(module).items() if name not in hidden and name in used}
-    for name, value in found.items():
-        try:
-            same = ast.literal_eval(repr(value)) == value
-        except (ValueError, SyntaxError):
-            same = False
-        if not same:
-            raise ExportError(f"{type(module).__name__} ({place}) keeps {name}={value!r}, which has no literal")
-    return found
+def _arguments(fields: Mapping[str, Field]) -> Mapping[str, Field]:
+    """Return what a constructor takes: not what is None in each layer of a class."""
+    return {name: one for name, one in fields.items() if one.kinds != {"None"}}
 
 
 def _used_attributes(kind: type[nn.Module]) -> set[str]:
@@ -275,22 +222,28 @@ def _methods(kind: type[nn.Module], first: str) -> dict[str, FunctionType]:
     return found
 
 
-def _class_source(kind: type[nn.Module], fields: Mapping[str, _Field]) -> str:
+def _class_source(kind: type[nn.Module], fields: Mapping[str, Field]) -> str:
     documentation = (inspect.getdoc(kind) or kind.__name__).split("\n\n")[0]
     lines = [f"class {kind.__name__}(nn.Module):", textwrap.indent(f'"""{documentation}"""', " " * 4), ""]
     if fields:
-        types = ", ".join(f"{name}: {field.annotation}" for name, field in fields.items())
-        lines += [f"    def __init__(self, {types}) -> None:", "        super().__init__()"]
-        lines += [f"        {field.statement}" for field in fields.values()] + [""]
+        taken = _arguments(fields)
+        parameters = ["self", *(f"{name}: {one.annotation}" for name, one in taken.items())]
+        lines += [f"    {signature('__init__', parameters, 'None', indent=4)}", "        super().__init__()"]
+        lines += [
+            f"        {one.statement}" if name in taken else f"        self.{name} = None"
+            for name, one in fields.items()
+        ]
+        lines.append("")
     bodies = (textwrap.indent(_source(method), " " * 4) for method in _methods(kind, "forward").values())
     return "\n".join(lines) + "\n" + "\n\n".join(bodies)
 
 
 def _source(function: FunctionType) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(function)).rstrip()
+        source = textwrap.dedent(inspect.getsource(function)).rstrip()
     except OSError as error:
         raise ExportError(f"the source of {function.__qualname__} is not at hand: {error}") from error
+    return _FOR_LINTERS.sub("", source)
 
 
 def _is_ours(value: object) -> bool:
@@ -317,34 +270,3 @@ def _global_names(code: CodeType) -> set[str]:
 
 
 _attribute_names = _global_names
-
-
-def _laid_out(expression: str) -> str:
-    """Return an expression on several lines where it is too long for one."""
-    return _node(ast.parse(expression, mode="eval").body, 4)
-
-
-def _node(node: ast.expr, indent: int) -> str:
-    flat = ast.unparse(node)
-    if len(flat) + indent <= _WIDTH:
-        return flat
-    inner = " " * 4
-    if isinstance(node, ast.Call):
-        parts = [_node(argument, indent + 4) for argument in node.args]
-        parts += [f"{word.arg}={_node(word.value, indent + 4)}" for word in node.keywords]
-        if len(parts) == 1 and isinstance(node.args[0] if node.args else None, ast.List | ast.Dict):
-            return f"{ast.unparse(node.func)}({_node(node.args[0], indent)})"
-        return _lines(f"{ast.unparse(node.func)}(", parts, ")", inner)
-    if isinstance(node, ast.List | ast.Tuple):
-        opening, closing = ("[", "]") if isinstance(node, ast.List) else ("(", ")")
-        return _lines(opening, [_node(item, indent + 4) for item in node.elts], closing, inner)
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        items = [f"{ast.unparse(key)}: {_node(value, indent + 4)}" for key, value in pairs if key is not None]
-        return _lines("{", items, "}", inner)
-    return flat
-
-
-def _lines(opening: str, parts: Iterable[str], closing: str, inner: str) -> str:
-    body = "\n".join(textwrap.indent(f"{part},", inner) for part in parts)
-    return f"{opening}\n{body}\n{closing}"

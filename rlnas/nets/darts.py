@@ -51,7 +51,7 @@ class Concatenate(nn.Module):
 
 
 class DartsCell(nn.Module):
-    """Four nodes, each the sum of two edges, and all of them joined: two tensors -> `CellPlan.output`."""
+    """Four nodes, each the sum of two edges, their channels joined: two tensors (B, C, H, W) -> (B, 4 C', H', W')."""
 
     def __init__(self, nodes: Sequence[Node], plan: CellPlan) -> None:
         super().__init__()

@@ -11,9 +11,9 @@ import functools
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 OPSET = 20
 _IR_VERSION = 9  # the one that came with this opset: runtimes of its time refuse newer ones
 _logger = logging.getLogger(__name__)
+
+Place: TypeAlias = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 def export_onnx(network: nn.Module, input_shapes: Sequence[tuple[int, ...]], *, dynamic_batch: bool = False) -> bytes:
@@ -54,7 +56,7 @@ def export_onnx(network: nn.Module, input_shapes: Sequence[tuple[int, ...]], *, 
     with evaluating(network):
         try:
             recording = (record_any_batch if dynamic_batch else record)(network, input_shapes)
-            model: bytes = _Writer(recording).model().SerializeToString()
+            model: bytes = _Writer(recording, _names_of(network)).model().SerializeToString()
         except UnknownOperatorError as error:
             _say_once(f"{type(network).__name__} is written by torch's exporter, which takes seconds: {error}")
             return _export_by_torch(network, input_shapes, dynamic_batch, str(error))
@@ -74,13 +76,19 @@ def require_onnx() -> None:
 
 
 class _Writer:
-    """Writes a recording as a graph; a `rlnas.nets.onnx_operators.Graph`."""
+    """Writes a recording as a graph; a `rlnas.nets.onnx_operators.Graph`.
 
-    def __init__(self, recording: Recording) -> None:
+    Args:
+        recording: Of a network.
+        weights: Names of its parameters and buffers by `_place`, which initializers take over.
+    """
+
+    def __init__(self, recording: Recording, weights: Mapping[Place, str]) -> None:
         from onnx import helper, numpy_helper
 
         self._helper, self._numpy_helper = helper, numpy_helper
         self._recording = recording
+        self._weights = dict(weights)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._names: dict[int, str] = {}
@@ -106,12 +114,13 @@ class _Writer:
         if value.number not in self._names:
             if value.constant is None:
                 raise UnknownOperatorError("a tensor is read that no translated operator gives")
-            self._names[value.number] = self.constant(value.constant.detach().cpu().contiguous().numpy())
+            known = self._weights.pop(_place(value.constant), None)
+            self._names[value.number] = self.constant(value.constant.detach().cpu().contiguous().numpy(), known)
         return self._names[value.number]
 
-    def constant(self, array: NDArray[Any]) -> str:
-        """Return the name of a new initializer."""
-        name = self._new("constant")
+    def constant(self, array: NDArray[Any], name: str | None = None) -> str:
+        """Return the name of a new initializer: the given one, or one by its number."""
+        name = name or self._new("constant")
         self._initializers.append(self._numpy_helper.from_array(np.asarray(array), name))
         return name
 
@@ -123,14 +132,14 @@ class _Writer:
             for key, value in attributes.items()
             if value is not None
         }
-        self._nodes.append(self._helper.make_node(operator, list(inputs), names, **kept))
+        self._nodes.append(self._helper.make_node(operator, list(inputs), names, names[0], **kept))
         return names
 
     def _outputs(self) -> list[onnx.ValueInfoProto]:
         """Give each output a name of its own, whatever it is the same as."""
         infos = self._declare("output", self._recording.outputs, declare_only=True)
         for info, value in zip(infos, self._recording.outputs, strict=True):
-            self._nodes.append(self._helper.make_node("Identity", [self.name(value)], [info.name]))
+            self._nodes.append(self._helper.make_node("Identity", [self.name(value)], [info.name], info.name))
         return infos
 
     def _declare(self, word: str, values: Sequence[Value], *, declare_only: bool = False) -> list[onnx.ValueInfoProto]:
@@ -147,6 +156,18 @@ class _Writer:
     def _new(self, word: str) -> str:
         self._count += 1
         return f"{word}_{self._count}"
+
+
+def _names_of(network: nn.Module) -> dict[Place, str]:
+    """Return the names of all weights; those of matrices also for what they are when turned, as linear layers do."""
+    weights = [*network.named_parameters(), *network.named_buffers()]
+    turned = [(f"{name}.T", weight.t()) for name, weight in weights if weight.dim() == 2]
+    return {_place(weight): name for name, weight in [*turned, *weights] if weight.numel()}
+
+
+def _place(tensor: torch.Tensor) -> Place:
+    """Return where a tensor lies in memory, and how."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 def _dimension(size: int | Times) -> int | str:

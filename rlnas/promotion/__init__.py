@@ -11,7 +11,7 @@ from rlnas.promotion.findings import (
     write_promoted,
 )
 from rlnas.promotion.promoter import Promoter
-from rlnas.promotion.settings import DEFAULT_SHARE, check_fidelities, promoted_node, reserve_of
+from rlnas.promotion.settings import DEFAULT_SHARE, check_fidelities, continues, promoted_node, reserve_of
 
 __all__ = [
     "DEFAULT_SHARE",
@@ -21,6 +21,7 @@ __all__ = [
     "Promoter",
     "Promotion",
     "check_fidelities",
+    "continues",
     "promoted_as_json",
     "promoted_node",
     "promoted_sentence",

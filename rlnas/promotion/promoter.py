@@ -112,10 +112,10 @@ class Promoter:
     def candidates(self, records: Sequence[Record]) -> list[Record]:
         """Return what may be promoted, best first, the earlier one where equal.
 
-        Only what has succeeded, of architectures that compute the same function only the best, and what breaks a
-        limit only where nothing keeps all.
+        Only what has succeeded and was trained in full, of architectures that compute the same function only the best,
+        and what breaks a limit only where nothing keeps all.
         """
-        working = sorted((r for r in records if r.evaluation.ok), key=lambda r: r.step)
+        working = sorted((r for r in records if r.evaluation.is_full), key=lambda r: r.step)
         keeping = [r for r in working if self._merit(r)[0]]
         ranked = sorted(keeping or working, key=self._merit, reverse=True)  # stable, also where reversed
         by_function: dict[Architecture, Record] = {}

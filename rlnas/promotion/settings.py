@@ -9,8 +9,8 @@ from rlnas.errors import ConfigError
 from rlnas.interfaces import Proxy
 from rlnas.space import Json
 
-SHARE = "share"
-"""The key of the node ``promotion`` that is no key of the proxy."""
+SHARE, CONTINUES = "share", "continues"
+"""The keys of the node ``promotion`` that are no keys of the proxy."""
 
 DEFAULT_SHARE = 0.4
 
@@ -29,18 +29,19 @@ def promoted_node(proxy: Mapping[str, Json], promotion: Json, overrides: Sequenc
 
     Args:
         proxy: The node of the search's proxy.
-        promotion: The node; all but ``share`` are keys of the proxy.
-        overrides: What the user wrote, to refuse a share without effect.
+        promotion: The node; all but ``share`` and ``continues`` are keys of the proxy.
+        overrides: What the user wrote, to refuse one of these without effect.
 
     Returns:
         None where nothing is promoted.
 
     Raises:
-        ConfigError: The share is out of range, or without effect; or the seconds would be those of the search's column.
+        ConfigError: A key is out of range, or without effect; or the seconds would be those of the search's column.
     """
     given = _given(promotion)
     if not given:
-        written = next((text for text in overrides if text.lstrip("+").startswith(f"promotion.{SHARE}=")), None)
+        keys = tuple(f"promotion.{key}=" for key in (SHARE, CONTINUES))
+        written = next((text for text in overrides if text.lstrip("+").startswith(keys)), None)
         if written is not None:
             raise ConfigError(
                 f"{written} has no effect: nothing is promoted; add promotion.epochs=NUMBER (proxy=training) or "
@@ -60,7 +61,20 @@ def _given(promotion: Json) -> dict[str, Json]:
     """Return the keys of the proxy that promotion changes."""
     if promotion is not None and not isinstance(promotion, Mapping):
         raise ConfigError(f"promotion={promotion!r} is no set of keys; write promotion.epochs=48, or promotion=null")
-    return {key: value for key, value in (promotion or {}).items() if key != SHARE and value is not None}
+    own = (SHARE, CONTINUES)
+    return {key: value for key, value in (promotion or {}).items() if key not in own and value is not None}
+
+
+def continues(promotion: Json) -> bool:
+    """Return whether promotion goes on from the weights that the search's trainings have ended with.
+
+    Raises:
+        ConfigError: It is neither true nor false.
+    """
+    wanted = promotion.get(CONTINUES, False) if _given(promotion) else False
+    if not isinstance(wanted, bool):
+        raise ConfigError(f"promotion.{CONTINUES}={wanted!r} must be true or false")
+    return wanted
 
 
 def share_of(promotion: Mapping[str, Json]) -> float:
@@ -79,13 +93,15 @@ def share_of(promotion: Mapping[str, Json]) -> float:
 
 
 def check_fidelities(proxy: Proxy, promoted: Proxy) -> float:
-    """Return how many times longer the higher fidelity trains, by the names of both.
+    """Return how many times the seconds of an evaluation a promotion probably costs, by the names of both fidelities.
+
+    What goes on from weights, as ``val_accuracy@12+36`` does from ``val_accuracy@12``, costs what comes on top.
 
     Raises:
         ConfigError: It is not higher, or one of them costs no seconds.
     """
-    lengths = [_length(each.fidelity) for each in (proxy, promoted)]
-    if None in lengths or not lengths[0] < lengths[1]:  # type: ignore[operator]
+    (shorter, _), (longer, paid) = (_lengths(each.fidelity) for each in (proxy, promoted))
+    if not 0 < shorter < longer:
         raise ConfigError(
             f"promotion to {promoted.fidelity} is none: it must train longer than the {proxy.fidelity} of the search "
             "(the number after the @); give more promotion.epochs, or another promotion.column"
@@ -97,10 +113,13 @@ def check_fidelities(proxy: Proxy, promoted: Proxy) -> float:
                 f"promotion is paid in seconds, and {each.settings.get('table', 'the table')} does not say how many "
                 f"{each.fidelity} costs; name a column of seconds with {key}.seconds_column=NAME"
             )
-    return lengths[1] / lengths[0]  # type: ignore[operator]
+    return paid / shorter
 
 
-def _length(fidelity: str) -> float | None:
-    """Return the number after the ``@`` of a fidelity's name; None where there is none above 0."""
-    found = re.search(r"@(\d+(?:\.\d+)?)", fidelity)
-    return float(found[1]) or None if found else None
+def _lengths(fidelity: str) -> tuple[float, float]:
+    """Return how long a training is by its name, and how much of it is not that of a shorter one; 0 where unsaid."""
+    found = re.search(r"@(\d+(?:\.\d+)?)(?:\+(\d+(?:\.\d+)?))?", fidelity)
+    if found is None:
+        return 0.0, 0.0
+    first, rest = float(found[1]), found[2]
+    return (first, first) if rest is None else (first + float(rest), float(rest))

@@ -97,6 +97,14 @@ class Augmenter:
             images = self._moved(images, self._how.crop_padding)
         return self._flipped(images) if self._how.flip else images
 
+    def state(self) -> Tensor:
+        """Return where its generator stands."""
+        return self._generator.get_state()
+
+    def restore(self, state: Tensor) -> None:
+        """Go on drawing from what `state` gave."""
+        self._generator.set_state(state)
+
     def _moved(self, images: Tensor, padding: int) -> Tensor:
         count, _, height, width = images.shape
         starts = torch.randint(2 * padding + 1, (2, count, 1), generator=self._generator).to(images.device)

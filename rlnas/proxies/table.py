@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from rlnas.space import Architecture, Json, SearchSpace
 from rlnas.tables import Float32Array, TableLookup, cached_table
 from rlnas.tables.seeds import mean_over_seeds, sampled_seed
 
+_LENGTH = re.compile(r"@(\d+)")
 _logger = logging.getLogger(__name__)
 
 
@@ -54,6 +56,7 @@ class TableProxy:
         _check_sampling(seeds, sampling_seed)
         table = cached_table(path)
         self._lookup = TableLookup(table, space)
+        self._arguments = (space, path, seeds, sampling_seed)
         self._accuracies = (
             sampled_seed(table, column, sampling_seed) if seeds == "sample" else mean_over_seeds(table, column)
         )
@@ -81,6 +84,44 @@ class TableProxy:
             known = row >= 0 and accuracies[i] == accuracies[i]
             results.append(Estimate(accuracies[i], seconds[i]) if known else self._unknown(architectures[i], row))
         return results
+
+    # Stages ----------------------------------------------------------------------------------------------------
+
+    @property
+    def lengths(self) -> list[int]:
+        """The numbers of this column and of those like it, up to its own; see `rlnas.interfaces.StagedProxy`.
+
+        They are trainings of their own, taken for points of one. Those whose cost the table does not say are left out
+        where it says that of this one.
+
+        Raises:
+            ConfigError: The column's name has no number.
+        """
+        whole = _LENGTH.search(self.fidelity)
+        if whole is None:
+            raise ConfigError(
+                f"proxy.column={self.fidelity} does not say how long that training is, so that it has no stages; "
+                "choose a column such as val_accuracy@200, or stopping=none"
+            )
+        columns = self._lookup.table.columns
+        known = {*columns, *(name.partition("/")[0] for name in columns)}
+        numbers = {int(found[1]) for name in known if (found := _LENGTH.search(name)) is not None}
+        having = [number for number in numbers if {name for name in self._columns(number) if name} <= known]
+        return [*sorted(number for number in having if number < int(whole[1])), int(whole[1])]
+
+    def stage(self, length: int, folder: Path | None) -> TableProxy:  # noqa: ARG002  nothing is trained
+        """Return the proxy of the column of a shorter training; see `rlnas.interfaces.StagedProxy`."""
+        column, seconds = self._columns(length)
+        space, path, how, sampling_seed = self._arguments
+        return TableProxy(
+            space, path=path, column=str(column), seconds_column=seconds, seeds=how, sampling_seed=sampling_seed
+        )
+
+    def _columns(self, length: int) -> tuple[str, str | None]:
+        """Return the columns of accuracy and seconds of a training of another length; seconds None where unsaid."""
+        names = (self.fidelity, self.settings["seconds_column"])
+        column, seconds = (name and _LENGTH.sub(f"@{length}", str(name), count=1) for name in names)
+        return str(column), seconds
 
     def _unknown(self, architecture: Architecture, row: int) -> Failure:
         what = f"no {self.fidelity}" if row >= 0 else "no row"

@@ -1,10 +1,11 @@
-"""Training with a look at the test split, for tables alone.
+"""Training with a look at the test split, for tables and for what is retrained after a search.
 
 Published tables have the test accuracy of the longest training, and a table without it could not say how good what a
 search found really is. But nothing that chooses may see it. Hence a proxy of its own, which keeps the two apart:
 
 - `TrainingProxy` never holds the test split, and no search can be composed with `ProxyWithTest`: it is no option of
-  the group ``proxy``, and its constructor asks for the test split, which is handed to it by ``rlnas tabulate`` alone;
+  the group ``proxy``, and its constructor asks for the test split, which is handed to it by ``rlnas tabulate`` and
+  ``rlnas retrain`` alone;
 - an `Estimate`, which is all that an evaluator passes on, has no place for a test accuracy. It travels in
   `EstimateWithTest`, is taken off before anybody else sees the estimate, and lies in the store in a scope of its own
   (``test_accuracy@16``), which no other proxy's fidelity and settings can name;

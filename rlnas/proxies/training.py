@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from rlnas.data.task import Split, Task, stratified_split
+from rlnas.data.task import Split, Task
 from rlnas.errors import ConfigError
-from rlnas.interfaces import Estimate, Failure
+from rlnas.interfaces import Estimate, Failure, Proxy
 from rlnas.nets.runtime import DeviceChoice, resolve_device, seeded, threads, torch_device
 from rlnas.proxies.attempts import attempt, clock
-from rlnas.proxies.feeding import Augmenter, Inputs, fed
-from rlnas.proxies.scoring import DivergedError, accuracy, class_weights
-from rlnas.space import Architecture, IntArray, Json, SearchSpace
+from rlnas.proxies.continued import ContinuedProxy
+from rlnas.proxies.course import Course, Plan
+from rlnas.proxies.feeding import Augmenter, fed
+from rlnas.proxies.kept import file_of, keep, kept
+from rlnas.proxies.norms import recalibrate_batch_norm
+from rlnas.proxies.ranges import check_ranges, chosen
+from rlnas.proxies.scoring import accuracy
+from rlnas.proxies.stages import Stage, StagedArchitecture
+from rlnas.space import Architecture, Json, SearchSpace
 
-_RECALIBRATION_BATCHES = 50
-_CHECK_EVERY = 50  # steps, at most, between two looks at the loss
-_DIVERGED = 10.0  # a mean loss above so many times that of a uniform guess has left every useful region
+__all__ = ["Trained", "TrainingProxy", "recalibrate_batch_norm"]
+
+Watch = Callable[[int, int], None]
+"""Told how many epochs of a training are done, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,41 +102,39 @@ class TrainingProxy:
         memory_limit_mb: float | None = None,
     ) -> None:
         learning_rate = space.learning_rate if learning_rate is None else learning_rate
-        _check_ranges(epochs, batch_size, learning_rate, weight_decay, label_smoothing, training_seed)
+        check_ranges(epochs, batch_size, learning_rate, weight_decay, label_smoothing, training_seed)
         if memory_limit_mb is not None and not memory_limit_mb >= 0:
             raise ConfigError(f"proxy.memory_limit_mb must be at least 0, or null, got {memory_limit_mb}")
         self._space = space
         self._spec = task.spec
         self._train = task.train
         self._validation = task.validation
-        self._epochs = epochs
         self._augmentation = task.augmentation
-        self._rows = _chosen(task.train.targets, train_fraction, training_seed)
+        self._rows = chosen(task.train.targets, train_fraction, training_seed)
         self._train_fraction = train_fraction
-        self._balanced = balanced
         self._memory_limit_mb = memory_limit_mb
-        self._batch_size = min(batch_size, len(task.train) if self._rows is None else len(self._rows))
-        self._learning_rate = learning_rate
-        self._weight_decay = weight_decay
-        self._label_smoothing = label_smoothing
+        batch_size = min(batch_size, len(task.train) if self._rows is None else len(self._rows))
+        classes = task.spec.num_classes
+        self._plan = Plan(epochs, batch_size, learning_rate, weight_decay, label_smoothing, classes, balanced)
         self._training_seed = training_seed
         self._device = resolve_device(device, "proxy.device")
+        self._weights_folder: Path | None = None
 
     @property
     def fidelity(self) -> str:
         """The split and the training length, such as ``val_accuracy@12``, or ``val_accuracy_balanced@12``."""
-        return f"val_accuracy{'_balanced' if self._balanced else ''}@{self._epochs}"
+        return f"val_accuracy{'_balanced' if self._plan.balanced else ''}@{self._plan.epochs}"
 
     @property
     def settings(self) -> Mapping[str, Json]:
         """Everything that can change a result."""
         return {
             "proxy": "training",
-            "epochs": self._epochs,
-            "batch_size": self._batch_size,
-            "learning_rate": self._learning_rate,
-            "weight_decay": self._weight_decay,
-            "label_smoothing": self._label_smoothing,
+            "epochs": self._plan.epochs,
+            "batch_size": self._plan.batch_size,
+            "learning_rate": self._plan.learning_rate,
+            "weight_decay": self._plan.weight_decay,
+            "label_smoothing": self._plan.label_smoothing,
             "training_seed": self._training_seed,
             "device": self._device,
             "torch": torch.__version__.split("+")[0],
@@ -139,7 +146,7 @@ class TrainingProxy:
         settings: dict[str, Json] = {}
         if self._train_fraction != 1.0:
             settings["train_fraction"] = self._train_fraction
-        if self._balanced:
+        if self._plan.balanced:
             settings["balanced"] = True
         if self._augmentation is not None:
             settings["augmentation"] = asdict(self._augmentation)
@@ -150,10 +157,24 @@ class TrainingProxy:
         """True: training is what the store saves."""
         return True
 
+    @property
+    def lengths(self) -> range:
+        """Each of the epochs; see `rlnas.interfaces.StagedProxy`."""
+        return range(1, self._plan.epochs + 1)
+
+    # Results ---------------------------------------------------------------------------------------------------
+
     def estimate(self, architectures: Sequence[Architecture]) -> Iterator[Estimate | Failure]:
-        """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`."""
+        """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`.
+
+        A `StagedArchitecture` is trained so far as it says: what comes of that is what the whole training has come to
+        by then, and the seconds are those of all of it up to there.
+        """
         for architecture in architectures:
-            yield self._estimate(architecture)
+            if isinstance(architecture, StagedArchitecture):
+                yield self._estimate_stage(architecture)
+            else:
+                yield self._estimate(architecture)
 
     def train_once(self, architecture: Architecture, *others: Split) -> tuple[Estimate, tuple[float, ...]] | Failure:
         """Train one architecture once and look at several splits: for reports; searches call `estimate`.
@@ -168,148 +189,145 @@ class TrainingProxy:
         result = self.train(architecture, *others)
         return result if isinstance(result, Failure) else (result.estimate, result.others)
 
-    def train(self, architecture: Architecture, *others: Split) -> Trained | Failure:
+    def train(
+        self,
+        architecture: Architecture,
+        *others: Split,
+        start: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
+    ) -> Trained | Failure:
         """Train one architecture once and return the network as well: for what is done with it after a search.
 
         Args:
             architecture: The candidate.
             others: Further splits of the same task to look at; their time is not counted.
+            start: The weights to start from, with other orders of examples; None: from scratch.
+            watch: Told after each epoch how many are done, and how many there are.
         """
-        return attempt(lambda: self._train_and_look(architecture, others), self._device)
+        return attempt(lambda: self._train_and_look(architecture, others, start, watch), self._device)
 
     def _estimate(self, architecture: Architecture) -> Estimate | Failure:
         result = self.train(architecture)
-        return result if isinstance(result, Failure) else result.estimate
+        if isinstance(result, Failure):
+            return result
+        self._keep_weights(architecture, result.network)
+        return result.estimate
 
-    def _train_and_look(self, architecture: Architecture, others: Sequence[Split]) -> Trained:
-        start = clock(self._device)
+    def _train_and_look(
+        self,
+        architecture: Architecture,
+        others: Sequence[Split],
+        start: Mapping[str, Any] | None,
+        watch: Watch | None,
+    ) -> Trained:
+        began = clock(self._device)
+        with self._begun(architecture, start) as course:
+            for epoch in range(1, self._plan.epochs + 1):
+                course.advance(epoch)
+                if watch is not None:
+                    watch(epoch, self._plan.epochs)
+            found = self._conclude(course)
+            estimate = Estimate(found, clock(self._device) - began)
+            return Trained(course.network, estimate, tuple(self._look(course.network, split) for split in others))
+
+    @contextmanager
+    def _begun(self, architecture: Architecture, start: Mapping[str, Any] | None = None) -> Iterator[Course]:
+        """Begin a training, in a context in which nothing else draws random numbers."""
         device = torch_device(self._device)
-        weights_seed, order_seed, noise_seed = np.random.SeedSequence(self._training_seed).generate_state(3).tolist()
+        entropy = self._training_seed if start is None else [self._training_seed, 1]
+        weights_seed, order_seed, noise_seed = np.random.SeedSequence(entropy).generate_state(3).tolist()
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         with threads(1), seeded(weights_seed, device), deterministic:
             network = self._space.build(architecture, self._spec).to(device)
+            if start is not None:
+                network.load_state_dict(start)
             if device.type == "cpu":
                 # A quarter less time for convolutions.
                 network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            inputs, targets = fed(self._train, device, self._rows, self._memory_limit_mb)
+            examples = fed(self._train, device, self._rows, self._memory_limit_mb)
             order = torch.Generator().manual_seed(order_seed)
-            self._fit(network, inputs, targets, order, Augmenter(self._augmentation, noise_seed))
-            recalibrate_batch_norm(network, inputs, self._batch_size, order)
-            estimate = Estimate(self._look(network, self._validation, device), clock(self._device) - start)
-            return Trained(network, estimate, tuple(self._look(network, split, device) for split in others))
+            yield Course(network, examples, self._plan, order, Augmenter(self._augmentation, noise_seed))
 
-    def _look(self, network: nn.Module, split: Split, device: torch.device) -> float:
+    def _conclude(self, course: Course) -> float:
+        """Return the accuracy at the end of a training."""
+        recalibrate_batch_norm(course.network, course.inputs, self._plan.batch_size, course.order)
+        return self._look(course.network, self._validation)
+
+    def _look(self, network: nn.Module, split: Split) -> float:
         """Return the accuracy on a split."""
-        return accuracy(network, *fed(split, device, None, self._memory_limit_mb), balanced=self._balanced)
+        examples = fed(split, torch_device(self._device), None, self._memory_limit_mb)
+        return accuracy(network, *examples, balanced=self._plan.balanced)
 
-    def _fit(
-        self, network: nn.Module, inputs: Inputs, targets: Tensor, order: torch.Generator, augment: Augmenter
-    ) -> None:
-        """Train in place.
+    # Stages ----------------------------------------------------------------------------------------------------
 
-        Raises:
-            DivergedError: The loss is not finite, or far above that of a uniform guess.
-        """
-        steps = len(inputs) // self._batch_size
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self._learning_rate, weight_decay=self._weight_decay, fused=True
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self._learning_rate, total_steps=self._epochs * steps, cycle_momentum=False
-        )
-        weights = class_weights(targets, self._spec.num_classes) if self._balanced else None
-        check_every = min(steps, _CHECK_EVERY)
-        total = torch.zeros((), device=inputs.device)
-        network.train()
-        for step, batch in enumerate(self._batches(len(inputs), order), start=1):
-            batch = batch.to(inputs.device)
-            logits = network(augment(inputs[batch]))
-            loss = functional.cross_entropy(logits, targets[batch], weights, label_smoothing=self._label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            total += loss.detach()
-            if step % check_every == 0:
-                self._check_loss(total.item() / check_every, (step - 1) // steps + 1)
-                total.zero_()
+    def stage(self, length: int, folder: Path | None) -> Stage:
+        """Return the proxy of this training after `length` epochs; see `rlnas.interfaces.StagedProxy`."""
+        return Stage(self, self._plan.epochs, length, folder)
 
-    def _batches(self, num_examples: int, order: torch.Generator) -> Iterator[Tensor]:
-        """Yield the positions of each step; an incomplete last batch of an epoch is left out."""
-        steps = num_examples // self._batch_size
-        for _ in range(self._epochs):
-            rows = torch.randperm(num_examples, generator=order)[: steps * self._batch_size]
-            yield from rows.view(steps, self._batch_size)
+    def _estimate_stage(self, wanted: StagedArchitecture) -> Estimate | Failure:
+        return attempt(lambda: self._train_stage(wanted), self._device)
 
-    def _check_loss(self, mean: float, epoch: int) -> None:
-        if not mean <= _DIVERGED * math.log(self._spec.num_classes):  # also true of NaN
-            raise DivergedError(
-                f"mean training loss {mean:.3g} in epoch {epoch} of {self._epochs}; "
-                "a lower proxy.learning_rate may help"
+    def _train_stage(self, wanted: StagedArchitecture) -> Estimate:
+        began = clock(self._device)
+        path = None if wanted.folder is None else file_of(Path(wanted.folder), wanted, self._identity)
+        with self._begun(wanted) as course:
+            before = 0.0 if path is None else _taken_up(course, path, wanted.epochs)
+            course.advance(wanted.epochs)
+            if wanted.epochs == self._plan.epochs:
+                found = self._conclude(course)
+                self._keep_weights(wanted, course.network)
+            else:
+                found = self._glance(course)
+                if path is not None:
+                    keep(path, {**course.state(), "seconds": before + clock(self._device) - began})
+            return Estimate(found, before + clock(self._device) - began)
+
+    def _glance(self, course: Course) -> float:
+        """Return the accuracy of a training on its way, which goes on as if nobody had looked."""
+        twin = copy.deepcopy(course.network)
+        order = torch.Generator()
+        order.set_state(course.order.get_state())
+        recalibrate_batch_norm(twin, course.inputs, self._plan.batch_size, order)
+        return self._look(twin, self._validation)
+
+    # Going on --------------------------------------------------------------------------------------------------
+
+    def keeping(self, folder: Path) -> TrainingProxy:
+        """Return the same proxy that keeps weights; see `rlnas.interfaces.ContinuableProxy`."""
+        same = copy.copy(self)
+        same._weights_folder = folder.resolve()
+        return same
+
+    def continued(self, longer: Proxy) -> ContinuedProxy:
+        """Return a proxy that goes on from the weights of this one; see `rlnas.interfaces.ContinuableProxy`."""
+        if not isinstance(longer, TrainingProxy) or longer._plan.epochs <= self._plan.epochs:
+            raise ConfigError(
+                f"{longer.fidelity} does not go on where {self.fidelity} ends: it must be a longer training of the "
+                "same kind; give more promotion.epochs, or promotion.continues=false"
             )
+        rest = copy.copy(longer)
+        rest._plan = replace(longer._plan, epochs=longer._plan.epochs - self._plan.epochs)
+        return ContinuedProxy(self, rest)
+
+    def weights_of(self, architecture: Architecture) -> dict[str, Any] | None:
+        """Return the weights that an estimate of this proxy has ended with; None where they were not kept."""
+        folder = self._weights_folder
+        return None if folder is None else kept(file_of(folder, architecture, self._identity))
+
+    def _keep_weights(self, architecture: Architecture, network: nn.Module) -> None:
+        if self._weights_folder is not None:
+            keep(file_of(self._weights_folder, architecture, self._identity), network.state_dict())
+
+    @property
+    def _identity(self) -> dict[str, Json]:
+        """What trainings are told apart by, beside the architecture, within a run."""
+        return {**self.settings, "space": self._space.key}
 
 
-@torch.no_grad()
-def recalibrate_batch_norm(network: nn.Module, inputs: Inputs, batch_size: int, generator: torch.Generator) -> None:
-    """Replace the moving averages of all batch norms by plain averages over training batches.
-
-    Args:
-        network: Changed in place, left in evaluation mode.
-        inputs: Training inputs, shape (n, *input_shape).
-        batch_size: As in training, so that the statistics are those that the weights have seen.
-        generator: Draws the batches.
-    """
-    network.eval()
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    norms = [norm for norm in norms if norm.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the average over all batches since the reset
-        norm.train()
-    batches = torch.randperm(len(inputs), generator=generator).to(inputs.device)
-    for start in range(0, len(inputs) - batch_size + 1, batch_size)[:_RECALIBRATION_BATCHES]:
-        network(inputs[batches[start : start + batch_size]])
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
-
-
-def _chosen(targets: IntArray, fraction: float, seed: int) -> IntArray | None:
-    """Return which training examples a fraction of them is; None: all.
-
-    Raises:
-        ConfigError: The fraction is out of range.
-        DataError: A class is too small to be split.
-    """
-    if not 0.0 < fraction <= 1.0:
-        raise ConfigError(f"proxy.train_fraction must be above 0 and at most 1, got {fraction}")
-    if fraction == 1.0:
-        return None
-    _, taken = stratified_split(targets, fraction, np.random.default_rng(seed))
-    if len(taken) < 2:
-        raise ConfigError(f"proxy.train_fraction={fraction} leaves {len(taken)} of {len(targets)} examples; take more")
-    return taken
-
-
-def _check_ranges(
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    label_smoothing: float,
-    training_seed: int,
-) -> None:
-    checks = (
-        ("epochs", epochs, epochs >= 1, "at least 1"),
-        ("batch_size", batch_size, batch_size >= 2, "at least 2 (batch norm needs two examples)"),
-        ("learning_rate", learning_rate, 0.0 < learning_rate < math.inf, "above 0"),
-        ("weight_decay", weight_decay, 0.0 <= weight_decay < math.inf, "at least 0"),
-        ("label_smoothing", label_smoothing, 0.0 <= label_smoothing < 1.0, "in [0, 1)"),
-        ("training_seed", training_seed, training_seed >= 0, "at least 0"),
-    )
-    for name, value, is_valid, rule in checks:
-        if not is_valid:
-            raise ConfigError(f"proxy.{name} must be {rule}, got {value}")
+def _taken_up(course: Course, path: Path, epochs: int) -> float:
+    """Go on with a training that was stopped, if it is there; return the seconds that it has taken by then."""
+    state = kept(path)
+    if state is None or state["epoch"] > epochs:
+        return 0.0
+    course.restore(state)
+    return float(state["seconds"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -14,7 +15,7 @@ from rlnas.data.task import Task
 from rlnas.errors import ConfigError
 from rlnas.interfaces import Estimate, Failure
 from rlnas.nets.counting import count_macs
-from rlnas.nets.runtime import DeviceChoice, build_meta, resolve_device, seeded, threads, torch_device
+from rlnas.nets.runtime import DeviceChoice, DeviceType, build_meta, resolve_device, seeded, threads, torch_device
 from rlnas.proxies.attempts import attempt, clock
 from rlnas.proxies.scores import SCORES
 from rlnas.proxies.scoring import DivergedError
@@ -24,6 +25,87 @@ ScoreName = Literal["synflow", "naswot", "snip", "grad_norm", "num_params", "mac
 
 _NAMES = (*SCORES, "macs")
 _SPREAD_OF_NORMAL = 1.349  # interquartile range of a standard normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A score and what it cost.
+
+    Attributes:
+        value: Higher is better, only the order means anything; minus infinity is the worst.
+        seconds: Of CPU time, on a GPU on the wall.
+    """
+
+    value: float
+    seconds: float
+
+
+class NetworkScore:
+    """A score of untrained networks, from one batch of the train split.
+
+    Args:
+        space: Builds the networks.
+        task: Gives the batch.
+        name: One of `ScoreName`.
+        batch_size: Examples in the batch, >= 2.
+        seed: >= 0; decides weights and batch.
+        device: Where networks run.
+        group: The node of the configuration whose keys these are, for messages.
+
+    Attributes:
+        name: Of the score.
+        num_classes: Of the task.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        task: Task,
+        name: str,
+        *,
+        batch_size: int = 64,
+        seed: int = 0,
+        device: DeviceType = "cpu",
+        group: str = "proxy",
+    ) -> None:
+        if name not in _NAMES:
+            raise ConfigError(f"{group}.score={name!r} is unknown; choose one of {', '.join(_NAMES)}")
+        for key, value, least in (("batch_size", batch_size, 2), ("seed", seed, 0)):
+            if value < least:
+                raise ConfigError(f"{group}.{key} must be at least {least}, got {value}")
+        self.name, self.num_classes = name, task.spec.num_classes
+        self._space, self._spec, self._seed, self._device = space, task.spec, seed, device
+        rows = np.random.default_rng(seed).permutation(len(task.train))[:batch_size]
+        self._inputs = torch.from_numpy(task.train.inputs[rows])
+        self._targets = torch.from_numpy(task.train.targets[rows])
+
+    def of(self, architecture: Architecture) -> float:
+        """Return the score itself, the logarithm where it counts or multiplies; minus infinity is the worst.
+
+        Raises:
+            SpaceError: The space does not build this architecture for the task.
+        """
+        if self.name == "macs":
+            network = build_meta(self._space, architecture, self._spec)
+            return math.log(max(1, count_macs(network, self._spec.input_shape)))
+        device = torch_device(self._device)
+        with threads(1), seeded(self._seed, device):
+            network = self._space.build(architecture, self._spec).to(device)
+            return SCORES[self.name](network, self._inputs.to(device), self._targets.to(device))
+
+    def attempt(self, architecture: Architecture) -> Scored | Failure:
+        """Return the score and what it cost, or why there is none."""
+        return attempt(partial(self._scored, architecture), self._device)
+
+    def _scored(self, architecture: Architecture) -> Scored:
+        start = clock(self._device)
+        score = self.of(architecture)
+        if math.isnan(score) or score == math.inf:
+            raise DivergedError(f"{self.name} is {score}: activations or gradients overflow")
+        return Scored(score, clock(self._device) - start)
 
 
 class ZeroCostProxy:
@@ -47,6 +129,7 @@ class ZeroCostProxy:
     """
 
     reusable = True
+    augments = False  # one look at one batch
 
     def __init__(
         self,
@@ -59,12 +142,11 @@ class ZeroCostProxy:
         seed: int = 0,
         device: DeviceChoice = "auto",
     ) -> None:
-        _check(score, batch_size, num_reference, seed)
-        self._space, self._spec, self._name, self._seed = space, task.spec, score, seed
-        self._device = resolve_device(device, "proxy.device")
-        rows = np.random.default_rng(seed).permutation(len(task.train))[:batch_size]
-        self._inputs = torch.from_numpy(task.train.inputs[rows])
-        self._targets = torch.from_numpy(task.train.targets[rows])
+        if num_reference < 8:
+            raise ConfigError(f"proxy.num_reference must be at least 8, got {num_reference}")
+        kind = resolve_device(device, "proxy.device")
+        self._space, self._seed = space, seed
+        self._score = NetworkScore(space, task, score, batch_size=batch_size, seed=seed, device=kind)
         self.fidelity: str = score
         self.settings: Mapping[str, Json] = {
             "proxy": "zero_cost",
@@ -72,7 +154,7 @@ class ZeroCostProxy:
             "batch_size": batch_size,
             "num_reference": num_reference,
             "seed": seed,
-            "device": self._device,
+            "device": kind,
             "torch": torch.__version__.split("+")[0],
         }
         self._median, self._unit = self._usual(num_reference)
@@ -80,30 +162,18 @@ class ZeroCostProxy:
     def estimate(self, architectures: Sequence[Architecture]) -> Iterator[Estimate | Failure]:
         """Yield one result for each architecture, in order; see `rlnas.interfaces.Proxy`."""
         for architecture in architectures:
-            yield attempt(partial(self._estimate, architecture), self._device)
+            yield self._squashed(self._score.attempt(architecture))
 
     def score(self, architecture: Architecture) -> float:
-        """Return the score itself, the logarithm where it counts or multiplies; minus infinity is the worst.
+        """Return the score itself, see `NetworkScore.of`."""
+        return self._score.of(architecture)
 
-        Raises:
-            SpaceError: The space does not build this architecture for the task.
-        """
-        if self._name == "macs":
-            network = build_meta(self._space, architecture, self._spec)
-            return math.log(max(1, count_macs(network, self._spec.input_shape)))
-        device = torch_device(self._device)
-        with threads(1), seeded(self._seed, device):
-            network = self._space.build(architecture, self._spec).to(device)
-            return SCORES[self._name](network, self._inputs.to(device), self._targets.to(device))
-
-    def _estimate(self, architecture: Architecture) -> Estimate:
-        start = clock(self._device)
-        score = self.score(architecture)
-        if math.isnan(score) or score == math.inf:
-            raise DivergedError(f"{self._name} is {score}: activations or gradients overflow")
-        distance = (score - self._median) / self._unit
-        squashed = 0.0 if score == -math.inf else 0.5 + 0.5 * distance / (1.0 + abs(distance))
-        return Estimate(squashed, clock(self._device) - start)
+    def _squashed(self, scored: Scored | Failure) -> Estimate | Failure:
+        if isinstance(scored, Failure):
+            return scored
+        distance = (scored.value - self._median) / self._unit
+        squashed = 0.0 if scored.value == -math.inf else 0.5 + 0.5 * distance / (1.0 + abs(distance))
+        return Estimate(squashed, scored.seconds)
 
     def _usual(self, count: int) -> tuple[float, float]:
         """Return median and spread of the scores of random architectures.
@@ -117,15 +187,7 @@ class ZeroCostProxy:
         low, median, high = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else (0.0, 0.0, 0.0)
         if not high > low:
             raise ConfigError(
-                f"proxy.score={self._name} is the same for most of {count} random architectures of "
+                f"proxy.score={self._score.name} is the same for most of {count} random architectures of "
                 f"{self._space.name!r}; it cannot rank them: choose another score"
             )
         return float(median), float(high - low) / _SPREAD_OF_NORMAL
-
-
-def _check(score: str, batch_size: int, num_reference: int, seed: int) -> None:
-    if score not in _NAMES:
-        raise ConfigError(f"proxy.score={score!r} is unknown; choose one of {', '.join(_NAMES)}")
-    for name, value, least in (("batch_size", batch_size, 2), ("num_reference", num_reference, 8), ("seed", seed, 0)):
-        if value < least:
-            raise ConfigError(f"proxy.{name} must be at least {least}, got {value}")

@@ -27,28 +27,40 @@ def write_page(path: Path, comparison: Comparison, command: str, config: str, fa
     Raises:
         OutputError: The file cannot be written.
     """
-    page = Page(comparison.name, _subtitle(comparison))
+    page = Page(comparison.name, f"{_subtitle(comparison)} of {comparison.budget:g} {comparison.unit} each; {_COUNTED}")
+    add_comparison(page, comparison, failures)
+    add_origin(page, command, config)
+    page.write(path)
+
+
+def add_comparison(page: Page, comparison: Comparison, failures: Sequence[str] = ()) -> None:
+    """Add verdicts, curves, distributions, means and differences; see `write_page`."""
     page.verdicts([(_KINDS[difference.outcome], text) for difference, text in comparison.verdicts()])
     if failures:
         page.heading(f"{len(failures)} runs failed")
         page.verdicts([("bad", failure) for failure in failures])
     _add_curves(page, comparison)
-    page.heading(f"Each run at the end ({comparison.checkpoints[-1]:g} {comparison.unit})")
+    page.heading(f"Each run at {comparison.checkpoints[-1]:g} {comparison.unit}")
     page.figure(plots.distributions(comparison))
     page.heading("Means at checkpoints")
     page.table(*_means(comparison))
     page.heading(f"Differences with {comparison.baseline}, seed by seed")
     page.table(*_differences(comparison))
     page.words(_method(comparison), faint=True)
+
+
+def add_origin(page: Page, command: str, config: str) -> None:
+    """Add the command line, and what all variants share."""
     page.heading("How to repeat it")
     page.code(None, command)
     page.code("the configuration that all variants share", config)
-    page.write(path)
+
+
+_COUNTED = "what counts is the best architecture by reward"
 
 
 def _subtitle(comparison: Comparison) -> str:
-    runs = f"{len(comparison.variants)} variants, {len(comparison.seeds)} seeds, {len(comparison.runs)} runs"
-    return f"{runs} of {comparison.budget:g} {comparison.unit} each; what counts is the best architecture by reward"
+    return f"{len(comparison.variants)} variants, {len(comparison.seeds)} seeds, {len(comparison.runs)} runs"
 
 
 def _add_curves(page: Page, comparison: Comparison) -> None:

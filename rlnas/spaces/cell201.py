@@ -13,6 +13,7 @@ from torch import nn
 from rlnas.errors import ConfigError
 from rlnas.nets.blocks import initialise
 from rlnas.nets.cell import EDGES, OPERATIONS, build_cell_block, cell_blocks, cell_network
+from rlnas.sketches import Part, Sketch
 from rlnas.space import Architecture, Block, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.images import image_shape
 
@@ -104,6 +105,20 @@ class Cell201(SearchSpace):
         names = {edge: OPERATIONS[index] for edge, index in zip(EDGES, architecture.indices, strict=True)}
         nodes = ["|".join(f"{names[source, node]}~{source}" for source in range(node)) for node in (1, 2, 3)]
         return "+".join(f"|{node}|" for node in nodes)
+
+    def sketch(self, architecture: Architecture) -> tuple[Sketch, ...]:
+        """Return the cell: nodes that something reaches, and the edges between them that are not ``none``."""
+        parts, links, reached = [Part("0", "input")], [], {0}
+        for node in (1, 2, 3):
+            for (source, target), index in zip(EDGES, architecture.indices, strict=True):
+                if target == node and source in reached and OPERATIONS[index] != "none":
+                    edge = f"{source}->{target}"
+                    parts.append(Part(edge, OPERATIONS[index], OPERATIONS[index]))
+                    links += [(str(source), edge), (edge, str(target))]
+                    reached.add(node)
+            if node in reached or node == 3:
+                parts.append(Part(str(node), "output" if node == 3 else str(node)))
+        return (Sketch("", tuple(parts), tuple(links)),)
 
     def from_notation(self, notation: str) -> Architecture:
         """Return the architecture of the published notation; the inverse of `describe`.

@@ -25,6 +25,7 @@ from rlnas.nets.chain import (
     stem_block,
     stem_reduction,
 )
+from rlnas.sketches import Part, Sketch
 from rlnas.space import Architecture, Block, BoolArray, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.images import image_shape
 from rlnas.spaces.joins import Step, simplify
@@ -220,6 +221,21 @@ class Chain(SearchSpace):
             join = names.get(f"join{i}", "none")
             parts.append(f"{self.operations[operation]}{size}" + ("" if join == "none" else f"+{join}"))
         return " > ".join(parts)
+
+    def sketch(self, architecture: Architecture) -> tuple[Sketch, ...]:
+        """Return the layers that compute anything, with the joins as links."""
+        parts, links, tensors = [Part("stem", "stem", detail=str(self.widths[0]))], [], ["stem"]
+        for i, (operation, width, source) in enumerate(self._steps(architecture.indices)):
+            joined = None if source is None or tensors[source] == tensors[-1] else tensors[source]
+            if operation == self._identity and joined is None:
+                tensors.append(tensors[-1])
+                continue
+            label = "add" if operation == self._identity else self.operations[operation]
+            size = "" if self._keeps_width[operation] else str(self.widths[width])
+            parts.append(Part(f"layer{i}", label, label, "/2" if label in POOLS else size))
+            links += [] if joined is None else [(joined, f"layer{i}")]
+            tensors.append(f"layer{i}")
+        return (Sketch("", (*parts, Part("classifier", "classifier")), tuple(links), is_stack=True),)
 
     def _input_shape(self, task: TaskSpec) -> Shape:
         """Return the shape of a task's images or signals; they must be large enough for all pools."""

@@ -15,6 +15,7 @@ from rlnas.errors import ConfigError, IllegalArchitectureError
 from rlnas.nets.blocks import initialise
 from rlnas.nets.darts import DartsNetwork, build_darts_block
 from rlnas.nets.darts_plan import NUM_NODES, OPERATIONS, STEMS, Edge, Genotype, Node, Skeleton, darts_blocks
+from rlnas.sketches import Part, Sketch
 from rlnas.space import Architecture, Block, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.darts_published import PUBLISHED
 from rlnas.spaces.images import image_shape
@@ -141,6 +142,11 @@ class Darts(SearchSpace):
             cells.append(f"{kind} |{'|'.join(parts)}|")
         return " ".join(cells)
 
+    def sketch(self, architecture: Architecture) -> tuple[Sketch, ...]:
+        """Return both cells."""
+        genotype = self.genotype(architecture)
+        return tuple(_sketch(f"{kind} cell", nodes) for kind, nodes in zip(_KINDS, genotype, strict=True))
+
     def _check(self) -> None:
         """Refuse parameters without a meaning."""
         if self.num_cells < 3:
@@ -230,3 +236,17 @@ def _code(code: _Code, node: int, labels: tuple[int, ...]) -> _Code | None:
         return None
     (source, first), (other, second) = sorted(zip(map(labels.index, sources), operations, strict=True))
     return _PAIRS[len(labels) - 2].index((source, other)), first, second
+
+
+def _sketch(title: str, nodes: Sequence[Node]) -> Sketch:
+    """Return a cell: each node adds up its two edges, and all nodes are joined."""
+    parts, links = [Part("0", "cell before last"), Part("1", "last cell")], []
+    for i, node in enumerate(nodes):
+        target = str(2 + i)
+        for side, edge in zip("ab", node, strict=True):
+            name = f"{target}{side}"
+            parts.append(Part(name, edge.operation, edge.operation))
+            links += [(str(edge.source), name), (name, target)]
+        parts.append(Part(target, str(i)))
+        links.append((target, "output"))
+    return Sketch(title, (*parts, Part("output", "joined")), tuple(links))

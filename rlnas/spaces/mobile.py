@@ -12,6 +12,7 @@ from torch import nn
 
 from rlnas.nets.blocks import initialise
 from rlnas.nets.mobile import MobileLayer, body_blocks, build_mobile_block, head_block, possible_halvings
+from rlnas.sketches import Part, Sketch
 from rlnas.space import Architecture, Block, Choice, IntArray, SearchSpace, TaskSpec
 from rlnas.spaces.images import image_shape
 from rlnas.spaces.mobile_segments import IDENTITY, Segment, widened
@@ -193,6 +194,19 @@ class Mobile(SearchSpace):
             kind = f"mbconv_e{layer.expansion}_k{layer.kernel}{squeezed}" if layer.kernel else "projection"
             parts.append(f"{f'{count} x ' if count > 1 else ''}{kind}-{layer.channels}{'/2' if layer.halves else ''}")
         return f"x{multiplier:g}: {' > '.join(parts)}"
+
+    def sketch(self, architecture: Architecture) -> tuple[Sketch, ...]:
+        """Return stem, layers (equal ones that follow each other as one box) and head."""
+        multiplier = self._of.multipliers[self._values(architecture.indices)[0][0]]
+        parts = [Part("stem", "stem", detail=str(self._stem(multiplier).channels))]
+        for i, (layer, group) in enumerate(groupby(self._layers(architecture.indices))):
+            kind = f"mbconv e{layer.expansion} k{layer.kernel}" if layer.kernel else "projection"
+            label = f"{kind} se" if layer.squeezed else kind
+            count = len(list(group))
+            detail = f"{layer.channels}{' /2' if layer.halves else ''}{f' x{count}' if count > 1 else ''}"
+            parts.append(Part(f"layers{i}", label, label, detail))
+        parts.append(Part("head", "head", detail=str(self._head(multiplier))))
+        return (Sketch("", tuple(parts), is_stack=True),)
 
     def _module(self, block: Block) -> nn.Module:
         network = build_mobile_block(block)

@@ -24,6 +24,7 @@ from rlnas.nets.transformer import (
     head_block,
     mixer_block,
 )
+from rlnas.sketches import Part, Sketch
 from rlnas.space import Architecture, Block, BoolArray, Choice, IntArray, Kind, SearchSpace, TaskSpec
 from rlnas.spaces.sequences import reading_of
 
@@ -202,6 +203,15 @@ class Transformer(SearchSpace):
         parts = [text if number == 1 else f"{number} x {text}" for text, number in runs]
         width, activation = names.get("width", self.widths[0]), names.get("activation", self.activations[0])
         return f"{width} wide, {activation}: " + " > ".join(parts)
+
+    def sketch(self, architecture: Architecture) -> tuple[Sketch, ...]:
+        """Return embedding, layers (mixer and width of the feed-forward part) and classifier."""
+        width, layers, activation = self._plan(architecture.indices)
+        parts = [Part("embedding", "embedding", detail=str(width))]
+        for i, layer in enumerate(layers):
+            parts.append(Part(f"mixer{i}", _text(layer.mixer), _text(layer.mixer)))
+            parts.append(Part(f"feed_forward{i}", f"feed-forward {activation}", activation, str(layer.hidden)))
+        return (Sketch("", (*parts, Part("classifier", "classifier")), is_stack=True),)
 
     # What the choices mean -------------------------------------------------------------------------------------
 

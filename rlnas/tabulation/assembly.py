@@ -14,11 +14,12 @@ import torch
 import rlnas
 from rlnas.evaluation.scope import Costs, Result, Scope
 from rlnas.evaluation.store import Store
+from rlnas.evaluation.tested import scope_of_test
 from rlnas.interfaces import Device, Estimate, Failure
 from rlnas.proxies.tested import ProxyWithTest
 from rlnas.space import Architecture, FloatArray, Json, SearchSpace
 from rlnas.tables import Table
-from rlnas.tabulation.trainings import Training, scope_of_test
+from rlnas.tabulation.trainings import Training
 
 EXACT = ("num_params", "macs", "peak_memory_bytes")
 """Costs that no device decides: their columns are not named after one."""
@@ -100,7 +101,9 @@ def assemble(
         columns[_seconds_column(fidelity)] = np.mean([_seconds(results) for results in found.values()], axis=0)
         tested = {t: t.proxy for t in group if isinstance(t.proxy, ProxyWithTest)}
         for name in dict.fromkeys(proxy.test_fidelity for proxy in tested.values()):
-            tests = {t.column(name): read(scope_of_test(p, space, task_key), t.column(name)) for t, p in tested.items()}
+            tests = {
+                t.column(name): read(scope_of_test(p, space.key, task_key), t.column(name)) for t, p in tested.items()
+            }
             columns |= _with_mean(name, {column: _accuracies(results) for column, results in tests.items()})
     if device is not None:
         prefix, measured = device

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,9 @@ from rlnas.errors import SearchError
 from rlnas.evaluation.pipeline import Pipeline
 from rlnas.evaluation.scope import Scope
 from rlnas.evaluation.store import LASTING, Store
+from rlnas.evaluation.tested import KeepsTest, scope_of_test
 from rlnas.interfaces import Device, Estimate, Evaluation, Executor, Failure, Proxy
-from rlnas.proxies.tested import EstimateWithTest, ProxyWithTest
+from rlnas.proxies.tested import ProxyWithTest
 from rlnas.space import Architecture, Json, SearchSpace
 
 _ORDER_SEED = 0
@@ -45,11 +46,6 @@ class Training:
     def scope(self, space: SearchSpace, task_key: str) -> Scope:
         """Return where the store keeps the validation accuracies."""
         return Scope("estimates", space.key, task_key, self.proxy.fidelity, self.proxy.settings)
-
-
-def scope_of_test(proxy: ProxyWithTest, space: SearchSpace, task_key: str) -> Scope:
-    """Return where the store keeps the test accuracies: a scope that no search reads."""
-    return Scope("estimates", space.key, task_key, proxy.test_fidelity, proxy.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +148,7 @@ class Tabulation:
     def _pipeline(self, training: Training, executor: Executor) -> Pipeline:
         proxy = training.proxy
         if isinstance(proxy, ProxyWithTest):
-            executor = _KeepsTest(executor, self._store, scope_of_test(proxy, self._space, self._task_key))
+            executor = KeepsTest(executor, self._store, scope_of_test(proxy, self._space.key, self._task_key))
         return Pipeline(self._space.key, self._task_key, proxy, None, executor, self._store)
 
     def _watch(self, place: int, batch: Sequence[Architecture]) -> Callable[[int, Estimate | Failure], None]:
@@ -195,32 +191,6 @@ class Tabulation:
             seconds_left=elapsed * (total - before - fresh) / fresh if fresh else None,
             doing=doing,
         )
-
-
-class _KeepsTest:
-    """An executor that takes the test accuracies off the estimates and puts them into their own scope.
-
-    They are in the store before the estimate is: an architecture with an estimate has its test accuracy as well.
-    """
-
-    def __init__(self, executor: Executor, store: Store, scope: Scope) -> None:
-        self._executor, self._store, self._scope = executor, store, scope
-
-    def run(self, proxy: Proxy, architectures: Sequence[Architecture]) -> Iterator[tuple[int, Estimate | Failure]]:
-        stream = iter(self._executor.run(proxy, architectures))
-        try:
-            for position, result in stream:
-                if isinstance(result, EstimateWithTest):
-                    test = Estimate(result.test_accuracy, 0.0)  # the training is paid for by the estimate
-                    self._store.put(self._scope, architectures[position], test)
-                    result = Estimate(result.accuracy, result.seconds)
-                yield position, result
-        finally:
-            if isinstance(stream, Generator):
-                stream.close()  # ends what is under way
-
-    def close(self) -> None:
-        self._executor.close()
 
 
 class _Nothing:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Sequence
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
 import torch
 
-from rlnas.interfaces import Estimate, Failure, FailureReason, Proxy
-from rlnas.space import SearchSpace
-from rlnas.testing.conformance import require
+from rlnas.interfaces import Estimate, Failure, FailureReason, LearningProxy, Proxy
+from rlnas.space import Architecture, SearchSpace
+from rlnas.testing.conformance import Check, NotCheckedError, require, verify
+from rlnas.testing.trainings import training_checks
 
 
 def check_proxy(proxy: Proxy, space: SearchSpace, num_samples: int = 3, *, seed: int = 0) -> None:
@@ -25,29 +27,85 @@ def check_proxy(proxy: Proxy, space: SearchSpace, num_samples: int = 3, *, seed:
         seed: Decides which.
 
     Raises:
-        ConformanceError: The proxy breaks a rule; the message names the rule.
+        ConformanceError: The proxy breaks a rule; the message names the rule and says what to do.
     """
+    verify(proxy_checks(proxy, space, num_samples, seed=seed))
+
+
+def proxy_checks(proxy: Proxy, space: SearchSpace, num_samples: int = 3, *, seed: int = 0) -> list[Check]:
+    """Return the rules of `Proxy` for one proxy; see `check_proxy`."""
     rng = np.random.default_rng(seed)
     architectures = [space.sample(rng) for _ in range(num_samples)]
-    check_settings(proxy.settings, "proxy")
-    settings = json.dumps(proxy.settings, sort_keys=True)
-    require(isinstance(proxy.fidelity, str) and bool(proxy.fidelity.strip()), "proxy.fidelity must be a name")
-    require(isinstance(proxy.reusable, bool), "proxy.reusable must be True or False")
-    before = _global_state()
-    results = list(proxy.estimate(architectures))
-    require(_global_state() == before, "estimate must leave torch's and numpy's global generators and threads alone")
-    require(len(results) == num_samples, f"estimate must give one result each: {num_samples} in, {len(results)} out")
-    for result in results:
-        _check_result(result)
-    require(list(proxy.estimate([])) == [], "estimate of no architectures must give no results")
-    again = _outcomes(list(proxy.estimate(architectures)))
-    require(again == _outcomes(results), f"a result must repeat: {_outcomes(results)}, then {again}")
-    reverse = _outcomes(list(proxy.estimate(architectures[::-1])))[::-1]
-    require(reverse == _outcomes(results), f"a result must not depend on the order: {_outcomes(results)} and {reverse}")
-    copy: Proxy = pickle.loads(pickle.dumps(proxy))  # noqa: S301 - our own bytes
-    copied = [_outcomes(list(copy.estimate([architecture])))[0] for architecture in architectures]
-    require(copied == _outcomes(results), f"a pickled copy must give the same: {_outcomes(results)} and {copied}")
-    require(json.dumps(proxy.settings, sort_keys=True) == settings, "settings must not change with use")
+    rules = _Rules(proxy, architectures)
+    seeded = "seed every generator from the proxy's own settings (torch.random.fork_rng around torch.manual_seed)"
+    each = "yield an Estimate or a Failure for each, in order"
+    copied = "keep what does not pickle out of the instance"
+    fork = "run inside torch.random.fork_rng, use np.random.default_rng, and set threads back to what they were"
+    return [
+        Check("it has its attributes", "see Proxy in rlnas/interfaces.py", rules.attributes, essential=True),
+        Check("it gives a result for each", each, rules.results, essential=True),
+        Check("it leaves the process alone", fork, rules.leaves_alone),
+        Check("its results repeat", f"{seeded}, so that the store may answer for it", rules.repeats),
+        Check("its results do not depend on their neighbours", "seed anew for each architecture", rules.heeds_no_order),
+        Check("a copy gives the same, as in a worker process", copied, rules.copies),
+        Check("its settings do not change with use", "compute them in the constructor", rules.keeps_settings),
+        *training_checks(proxy, architectures, _outcomes),
+    ]
+
+
+class _Rules:
+    """The rules that one proxy is judged by; the first results are shared by several of them."""
+
+    def __init__(self, proxy: Proxy, architectures: Sequence[Architecture]) -> None:
+        self._proxy = proxy
+        self._architectures = architectures
+
+    def attributes(self) -> None:
+        proxy = self._proxy
+        check_settings(proxy.settings, "proxy")
+        require(isinstance(proxy.fidelity, str) and bool(proxy.fidelity.strip()), "proxy.fidelity must be a name")
+        require(isinstance(proxy.reusable, bool), "proxy.reusable must be True or False")
+        require(callable(getattr(proxy, "estimate", None)), "a proxy needs the method estimate")
+
+    @cached_property
+    def _first(self) -> tuple[list[Estimate | Failure], str, bool]:
+        """The results, the settings before them, and whether the process is as it was."""
+        settings, before = json.dumps(self._proxy.settings, sort_keys=True), _global_state()
+        found = list(self._proxy.estimate(self._architectures))
+        return found, settings, _global_state() == before
+
+    @property
+    def _outcomes(self) -> list[float | str]:
+        return _outcomes(self._first[0])
+
+    def results(self) -> None:
+        found, expected = self._first[0], len(self._architectures)
+        require(len(found) == expected, f"estimate must give one result each: {expected} in, {len(found)} out")
+        for result in found:
+            _check_result(result)
+        require(list(self._proxy.estimate([])) == [], "estimate of no architectures must give no results")
+
+    def leaves_alone(self) -> None:
+        require(self._first[2], "estimate must leave torch's and numpy's global generators and threads alone")
+
+    def repeats(self) -> None:
+        again = _outcomes(list(self._proxy.estimate(self._architectures)))
+        require(again == self._outcomes, f"a result must repeat: {self._outcomes}, then {again}")
+
+    def heeds_no_order(self) -> None:
+        found = _outcomes(list(self._proxy.estimate(self._architectures[::-1])))[::-1]
+        require(found == self._outcomes, f"a result must not depend on the order: {self._outcomes} and {found}")
+
+    def copies(self) -> None:
+        if isinstance(self._proxy, LearningProxy):
+            raise NotCheckedError("the proxy learns in the process of the search, and has no copies in others")
+        copy: Proxy = pickle.loads(pickle.dumps(self._proxy))  # noqa: S301 - our own bytes
+        copied = [_outcomes(list(copy.estimate([architecture])))[0] for architecture in self._architectures]
+        require(copied == self._outcomes, f"a pickled copy must give the same: {self._outcomes} and {copied}")
+
+    def keeps_settings(self) -> None:
+        now = json.dumps(self._proxy.settings, sort_keys=True)
+        require(now == self._first[1], f"settings must not change with use: {self._first[1]}, then {now}")
 
 
 def check_settings(settings: object, part: str) -> None:
@@ -87,4 +145,4 @@ def _global_state() -> tuple[bytes, bytes, int]:
     return torch.random.get_rng_state().numpy().tobytes(), numpys, torch.get_num_threads()
 
 
-__all__ = ["check_failure", "check_proxy", "check_settings"]
+__all__ = ["check_failure", "check_proxy", "check_settings", "proxy_checks"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from rlnas.interfaces import AdaptiveReward, Reward
 from rlnas.space import FloatArray
-from rlnas.testing.conformance import require
+from rlnas.testing.conformance import Check, require, verify
 
 
 def check_reward(reward: Reward, *, seed: int = 0) -> None:
@@ -20,32 +20,76 @@ def check_reward(reward: Reward, *, seed: int = 0) -> None:
         seed: Decides the values.
 
     Raises:
-        ConformanceError: The reward breaks a rule; the message names the rule.
+        ConformanceError: The reward breaks a rule; the message names the rule and says what to do.
     """
-    rng = np.random.default_rng(seed)
-    reads_cost = reward.cost is not None
-    require(not reads_cost or bool(str(reward.cost).strip()), "reward.cost must be the name of a cost, or None")
-    require(
-        reward.target is None or (reads_cost and 0 < reward.target < math.inf),
-        f"reward.target must be None or a positive {reward.cost}, got {reward.target}",
-    )
-    accuracy = np.concatenate([[0.0, 1.0], rng.uniform(size=62)])
-    cost = 10.0 ** rng.uniform(-2, 4, size=64) if reads_cost else np.full(64, np.nan)
-    target = 10.0 ** rng.uniform(-2, 4, size=64) if reads_cost else np.full(64, np.nan)
-    given = [array.copy() for array in (accuracy, cost, target)]
-    rewards = reward(accuracy, cost, target)
-    for before, after in zip(given, (accuracy, cost, target), strict=True):
-        require(np.array_equal(before, after, equal_nan=True), "a reward must not change its arguments")
-    require(np.shape(rewards) == (64,), f"64 candidates need 64 rewards, got the shape {np.shape(rewards)}")
-    require(bool(np.isfinite(rewards).all()), "rewards of working candidates must be finite")
-    require(math.isfinite(reward.failed), f"reward.failed must be finite, got {reward.failed}")
-    require(
-        bool((rewards >= reward.failed).all()),
-        f"reward.failed is {reward.failed}, but a working candidate got {np.min(rewards)}; it must not be above",
-    )
-    _check_batch(reward, rewards, accuracy, cost, target)
-    _check_monotone(reward, rewards, accuracy, cost, target)
-    _check_adaptation(reward, accuracy, cost, target)
+    verify(reward_checks(reward, seed=seed))
+
+
+def reward_checks(reward: Reward, *, seed: int = 0) -> list[Check]:
+    """Return the rules of `Reward` for one reward; see `check_reward`."""
+    rules = _Rules(reward, seed)
+    numpy = "compute with numpy on whole arrays, and return a new one"
+    lowest = "choose failed as the least that a working candidate can get"
+    more = "let it rise with accuracy (a fraction, not percent) and fall with cost"
+    found = [
+        Check("it has its attributes", "see Reward in rlnas/interfaces.py", rules.attributes, essential=True),
+        Check("it gives a finite number for each", numpy, rules.numbers, essential=True),
+        Check("a failed candidate earns least", lowest, rules.failed_is_least),
+        Check("it does not depend on the others in a batch", "use no means or ranks of the batch", rules.alone),
+        Check("more accuracy never earns less, more cost never more", more, rules.monotone),
+    ]
+    if isinstance(reward, AdaptiveReward):
+        state = "return everything that observe changes from state, as JSON values"
+        found.append(Check("its state is all that observing changes", state, rules.adapts))
+    return found
+
+
+class _Rules:
+    """The rules that one reward is judged by, on random values."""
+
+    def __init__(self, reward: Reward, seed: int) -> None:
+        self._reward = reward
+        rng = np.random.default_rng(seed)
+        reads_cost = reward.cost is not None
+        self._accuracy = np.concatenate([[0.0, 1.0], rng.uniform(size=62)])
+        self._cost = 10.0 ** rng.uniform(-2, 4, size=64) if reads_cost else np.full(64, np.nan)
+        self._target = 10.0 ** rng.uniform(-2, 4, size=64) if reads_cost else np.full(64, np.nan)
+
+    @property
+    def _given(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return self._accuracy, self._cost, self._target
+
+    def attributes(self) -> None:
+        reward = self._reward
+        reads_cost = reward.cost is not None
+        require(not reads_cost or bool(str(reward.cost).strip()), "reward.cost must be the name of a cost, or None")
+        require(
+            reward.target is None or (reads_cost and 0 < reward.target < math.inf),
+            f"reward.target must be None or a positive {reward.cost}, got {reward.target}",
+        )
+        require(math.isfinite(reward.failed), f"reward.failed must be finite, got {reward.failed}")
+
+    def numbers(self) -> None:
+        given = [array.copy() for array in self._given]
+        rewards = self._reward(*self._given)
+        for before, after in zip(given, self._given, strict=True):
+            require(np.array_equal(before, after, equal_nan=True), "a reward must not change its arguments")
+        require(np.shape(rewards) == (64,), f"64 candidates need 64 rewards, got the shape {np.shape(rewards)}")
+        require(bool(np.isfinite(rewards).all()), "rewards of working candidates must be finite")
+
+    def failed_is_least(self) -> None:
+        rewards, failed = self._reward(*self._given), self._reward.failed
+        message = f"reward.failed is {failed}, but a working candidate got {np.min(rewards)}; it must not be above"
+        require(bool((rewards >= failed).all()), message)
+
+    def alone(self) -> None:
+        _check_batch(self._reward, self._reward(*self._given), *self._given)
+
+    def monotone(self) -> None:
+        _check_monotone(self._reward, self._reward(*self._given), *self._given)
+
+    def adapts(self) -> None:
+        _check_adaptation(self._reward, *self._given)
 
 
 def _check_batch(
@@ -85,4 +129,4 @@ def _check_adaptation(reward: Reward, accuracy: FloatArray, cost: FloatArray, ta
     reward.restore(first)
 
 
-__all__ = ["check_reward"]
+__all__ = ["check_reward", "reward_checks"]

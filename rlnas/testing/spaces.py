@@ -6,21 +6,17 @@ import json
 import math
 import pickle
 from collections.abc import Sequence
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import get_args
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from rlnas.errors import IllegalArchitectureError, RlnasError
-from rlnas.nets.counting import count_macs
-from rlnas.nets.inputs import check_takes, random_inputs
+from rlnas.errors import IllegalArchitectureError
 from rlnas.space import Architecture, IntArray, Kind, SearchSpace, TaskSpec
 from rlnas.testing.blocks import check_blocks, has_blocks
-from rlnas.testing.conformance import ConformanceError, require
+from rlnas.testing.conformance import Check, ConformanceError, NotCheckedError, require, verify
+from rlnas.testing.networks import check_build, flop_counter_macs
 
 _SMALL_IMAGES = (TaskSpec("small images", (1, 8, 8), 10),)
 
@@ -37,39 +33,95 @@ def check_space(
         seed: Decides which.
 
     Raises:
-        ConformanceError: The space breaks a rule; the message names the rule and the architecture.
+        ConformanceError: The space breaks a rule; the message names the rule and the architecture, and says what to
+            do.
     """
-    rng = np.random.default_rng(seed)
-    _check_choices(space)
-    walks = _check_legal(space, num_samples, rng)
-    architectures = [Architecture(tuple(row)) for row in walks.tolist()]
-    _check_ranks(space, architectures, rng)
-    _check_sample(space, num_samples, seed)
-    _check_names(space, architectures)
-    _check_canonical(space, walks)
-    _check_neighbours(space, architectures[:3])
-    _check_references(space)
-    _check_pickle(space, walks)
+    verify(space_checks(space, task_specs, num_samples, seed=seed))
+
+
+def space_checks(
+    space: SearchSpace, task_specs: Sequence[TaskSpec] = _SMALL_IMAGES, num_samples: int = 20, *, seed: int = 0
+) -> list[Check]:
+    """Return the rules of `SearchSpace` for one space; see `check_space`."""
+    rules = _Rules(space, num_samples, seed)
+    kinds = "give each choice a name of its own, one of the known kinds and at least two candidates; settings as JSON"
+    legal = "let legal depend on a prefix only through its length and legality_state, and allow what can be completed"
+    counts = "override legality_state, not rank or unrank: both rest on it"
+    networks = (
+        "build from torch's global generator alone, give one logit for each class, and count with layers, or with "
+        "own_macs where a module computes itself"
+    )
+    one = "map each set of networks that compute the same to one of its members"
+    found = [
+        Check("its choices are in order", kinds, lambda: _check_choices(space), essential=True),
+        Check("its masks leave a way to the end", legal, rules.masks, essential=True),
+        Check("ranks and architectures are in bijection", counts, rules.ranks),
+        Check("it samples what is legal, from the generator alone", legal, rules.samples),
+        Check("names and architectures are in bijection", "name candidates uniquely in each choice", rules.names),
+        Check("canonical gives one representative", one, rules.canonical),
+        Check("neighbours differ in one choice", "leave neighbours to the base class", rules.neighbours),
+        Check("its references are members", "make them with space.architecture(...)", lambda: _check_references(space)),
+        Check("it pickles, as worker processes need", "keep functions and files out of it", rules.pickles),
+    ]
     for task in task_specs:
-        members = [*architectures, *space.references().values()]
-        for architecture in members:
-            _check_build(space, architecture, task)
-        if has_blocks(space, task):
-            check_blocks(space, members, task)
+        rule = f"it builds trainable networks for {task.name}"
+        found.append(Check(rule, networks, partial(rules.builds, task)))
+        rule = f"its blocks are those of its networks for {task.name}"
+        found.append(Check(rule, "see SearchSpace.blocks in rlnas/space.py", partial(rules.has_blocks, task)))
+    return found
 
 
-def flop_counter_macs(network: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Return the multiply-adds of one input by torch's own flop counter: an independent witness for `count_macs`.
+class _Rules:
+    """The rules that one space is judged by; they share random architectures."""
 
-    Attention runs on torch's plain kernel meanwhile; the counter does not know the fused one of the CPU.
-    """
-    was_training = network.training
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        network.eval()(_inputs(network, 1, input_shape))
-    network.train(was_training)
-    flops: int = counter.get_total_flops()
-    return flops // 2
+    def __init__(self, space: SearchSpace, num_samples: int, seed: int) -> None:
+        self._space = space
+        self._num_samples = num_samples
+        self._seed = seed
+        self._rng = np.random.default_rng(seed)
+
+    @cached_property
+    def walks(self) -> IntArray:
+        """Architectures that its masks lead to, shape (num_samples, D)."""
+        return _check_legal(self._space, self._num_samples, self._rng)
+
+    @property
+    def _architectures(self) -> list[Architecture]:
+        return [Architecture(tuple(row)) for row in self.walks.tolist()]
+
+    @property
+    def _members(self) -> list[Architecture]:
+        return [*self._architectures, *self._space.references().values()]
+
+    def masks(self) -> None:
+        _check_reached(self._space, self.walks)
+
+    def ranks(self) -> None:
+        _check_ranks(self._space, self._architectures, self._rng)
+
+    def samples(self) -> None:
+        _check_sample(self._space, self._num_samples, self._seed)
+
+    def names(self) -> None:
+        _check_names(self._space, self._architectures)
+
+    def canonical(self) -> None:
+        _check_canonical(self._space, self.walks)
+
+    def neighbours(self) -> None:
+        _check_neighbours(self._space, self._architectures[:3])
+
+    def pickles(self) -> None:
+        _check_pickle(self._space, self.walks)
+
+    def builds(self, task: TaskSpec) -> None:
+        for architecture in self._members:
+            check_build(self._space, architecture, task)
+
+    def has_blocks(self, task: TaskSpec) -> None:
+        if not has_blocks(self._space, task):
+            raise NotCheckedError("the space does not say which blocks its networks consist of")
+        check_blocks(self._space, self._members, task)
 
 
 def _check_choices(space: SearchSpace) -> None:
@@ -105,6 +157,12 @@ def _check_legal(space: SearchSpace, num_samples: int, rng: np.random.Generator)
         chosen = [int(rng.choice(np.flatnonzero(mask))) for mask in masks]
         prefixes = np.column_stack([prefixes, np.array(chosen, dtype=np.int64)])
     return prefixes
+
+
+def _check_reached(space: SearchSpace, walks: IntArray) -> None:
+    """Check that what the masks led to is what the space calls a member."""
+    for row in walks.tolist():
+        require(space.is_legal(row), f"legal() of space {space.name!r} led to {row}, which is_legal refuses")
 
 
 def _check_ranks(space: SearchSpace, architectures: Sequence[Architecture], rng: np.random.Generator) -> None:
@@ -206,55 +264,4 @@ def _check_pickle(space: SearchSpace, indices: IntArray) -> None:
     require(same, f"space {space.name!r} is another one after pickling")
 
 
-def _check_build(space: SearchSpace, architecture: Architecture, task: TaskSpec) -> None:
-    where = f"build({space.describe(architecture)}) for {task.name!r}"
-    try:
-        network, twin = (_seeded_build(space, architecture, task) for _ in range(2))
-        check_takes(network, task)
-        macs = count_macs(network, task.input_shape)
-    except RlnasError as error:
-        raise ConformanceError(f"{where} fails: {error}") from error
-    inputs = _inputs(network, 4, task.input_shape)
-    logits = _check_training(network, inputs, task, where)
-    same = torch.equal(logits, twin.train()(inputs))
-    require(same, f"{where} is not decided by torch.manual_seed: two builds differ")
-    expected = flop_counter_macs(network, task.input_shape)
-    require(macs == expected, f"{where} has {macs} multiply-adds, but torch's flop counter finds {expected}")
-    if task.vocabulary_size is not None:
-        _check_padding(network, inputs, where)
-
-
-def _check_padding(network: nn.Module, tokens: Tensor, where: str) -> None:
-    """Check that an input of nothing but padding has an output, as a loader may give one."""
-    with torch.no_grad():
-        logits = network.eval()(torch.zeros_like(tokens))
-    require(bool(logits.isfinite().all()), f"{where} gives {logits[0].tolist()} where all tokens are padding")
-
-
-def _check_training(network: nn.Module, inputs: Tensor, task: TaskSpec, where: str) -> Tensor:
-    """Run forward and backward; return the logits."""
-    logits: Tensor = network.train()(inputs)
-    shape = (len(inputs), task.num_classes)
-    require(tuple(logits.shape) == shape, f"{where} gives shape {tuple(logits.shape)}, not {shape}")
-    loss = nn.functional.cross_entropy(logits, torch.arange(len(inputs)) % task.num_classes)
-    require(bool(loss.isfinite()), f"{where} has loss {loss.item()} before any training")
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-    require(bool(gradients), f"{where} has nothing to train")
-    require(
-        all(bool(gradient.isfinite().all()) for gradient in gradients), f"{where} has gradients that are not finite"
-    )
-    return logits.detach()
-
-
-def _seeded_build(space: SearchSpace, architecture: Architecture, task: TaskSpec) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return space.build(architecture, task)
-
-
-def _inputs(network: nn.Module, batch: int, input_shape: tuple[int, ...]) -> Tensor:
-    """Return inputs on the network's device, the same each time."""
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    [inputs] = random_inputs(network, [input_shape], batch=batch, generator=torch.Generator().manual_seed(0))
-    return inputs.to(device)
+__all__ = ["check_space", "flop_counter_macs", "space_checks"]

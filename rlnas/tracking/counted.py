@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlnas.interfaces import Tracker
+from rlnas.interfaces import CurveTracker, Tracker
 from rlnas.space import Json
 
 
@@ -87,6 +87,14 @@ class CountedTracker:
         """Record a chart; at the end of a run, so always anew."""
         self.extra += 1
         self._tracker.log_front(name, cost, accuracy, rows)
+
+    def log_curves(
+        self, name: str, axis: str, positions: Sequence[float], curves: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Record curves where the tracker draws any; at the end of a run, so always anew."""
+        if isinstance(self._tracker, CurveTracker):
+            self.extra += 1
+            self._tracker.log_curves(name, axis, positions, curves)
 
     def log_summary(self, values: Mapping[str, Json]) -> None:
         """Record the summary."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
 
 from rlnas.errors import ConfigError
 from rlnas.space import Json
@@ -29,6 +33,8 @@ _FINISH_SECONDS = 120.0
 
 class WandbTracker:
     """Records a run with Weights & Biases; a lost network or a full quota costs the record, never the search.
+
+    In a sweep of W&B (``wandb agent``) the run is the one that the sweep has planned.
 
     Started again in the folder of a run it goes on with the same W&B run, behind its last row. Offline each process
     writes a folder of its own, all of one run: ``wandb sync`` joins them in the order in which they were begun.
@@ -93,6 +99,10 @@ class WandbTracker:
         except wandb.Error as error:
             logger.warning("W&B cannot be reached (%s): this run is recorded offline; `wandb sync` it later", error)
             self._run = wandb.init(mode="offline", **self._options, **start)  # type: ignore[arg-type]
+        swept = self._swept()
+        hidden = {name: node for name, node in config.items() if name in swept and isinstance(node, Mapping)}
+        if hidden:  # what a sweep sets W&B lets nobody replace: agent=ppo stands where the keys of the agent would
+            self._run.config.update({"resolved": hidden})  # type: ignore[no-untyped-call]
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP)
         if self._mode != "disabled":
@@ -121,6 +131,21 @@ class WandbTracker:
         chart = wandb.plot.scatter(table, x=cost, y=accuracy, title=f"Pareto front: {accuracy} over {cost}")
         self._log(f"chart {name}", {name: chart})
 
+    def log_curves(
+        self, name: str, axis: str, positions: Sequence[float], curves: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Record curves as a line chart."""
+        import wandb
+
+        chart = wandb.plot.line_series(
+            list(positions),
+            [list(values) for values in curves.values()],
+            keys=list(curves),
+            title=name,
+            xname=axis,
+        )
+        self._log(f"chart {name}", {name: chart})
+
     def log_summary(self, values: Mapping[str, Json]) -> None:
         """Record values in the summary of the W&B run."""
         self._keep("the summary", lambda run: run.summary.update(dict(values)))
@@ -143,7 +168,17 @@ class WandbTracker:
     def finish(self, exit_code: int = 0) -> None:
         """Close the run; a second call does nothing."""
         self._keep("the end of the run", lambda run: run.finish(exit_code=exit_code))
-        self._run = None
+        if self._run is not None:
+            self._run = None
+            _remove_leftovers()
+
+    def _swept(self) -> set[str]:
+        """Return the names of what a sweep of W&B has set for this run; none outside of sweeps."""
+        path = None if self._run is None else self._run.settings.sweep_param_path
+        if path is None or not Path(path).is_file():
+            return set()
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return set(content) if isinstance(content, dict) else set()
 
     def _log(self, what: str, row: Mapping[str, Any]) -> None:
         """Record a row under the next number: the run's own count starts anew with each process that is offline."""
@@ -161,6 +196,13 @@ class WandbTracker:
             action(self._run)
         except (wandb.Error, OSError, TimeoutError) as error:
             logger.warning("W&B did not take %s (%s: %s)", what, type(error).__name__, error)
+
+
+def _remove_leftovers() -> None:
+    """Let go of the temporary folders of tables and charts now, for W&B leaves them to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # that they go this way is what it warns of
+        gc.collect()
 
 
 def _known_run(folder: Path) -> str | None:

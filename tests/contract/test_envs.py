@@ -87,6 +87,9 @@ def test_a_whole_episode_trains_a_network(env_id: str) -> None:
         "rlnas/Chain-v0": {"num_layers": 1, "widths": [4, 8]},
         "rlnas/Cell201-v0": {"channels": 2},
         "rlnas/Digits201-v0": {},
+        "rlnas/Mobile-v0": {"channels": ((8,),), "depths": ((1, 2),), "strides": (2,), "head": 16},
+        "rlnas/Darts-v0": {"channels": 2, "operations": ["skip_connect", "max_pool_3x3"]},
+        "rlnas/Transformer-v0": {"widths": [8], "depths": [1]},
     }
     rewards = []
     for _ in range(2):

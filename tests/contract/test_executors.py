@@ -25,6 +25,8 @@ from rlnas.evaluation import ProcessExecutor
 from rlnas.evaluation.executors import workers
 from rlnas.interfaces import Estimate, Executor, Failure
 from rlnas.space import Architecture
+from rlnas.testing.conformance import verify
+from rlnas.testing.executors import executor_checks
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((ROOT / "conf" / "executor").glob("*.yaml"))
@@ -71,6 +73,10 @@ def results(executor: Executor, proxy: Arithmetic, rows: list[tuple[int, ...]] =
 
 
 # Every executor ------------------------------------------------------------------------------------------------
+
+
+def test_executor_keeps_its_contract(executor: Executor) -> None:
+    verify(executor_checks(executor))
 
 
 def test_each_architecture_gets_its_own_result(executor: Executor) -> None:

@@ -28,6 +28,8 @@ def test_proxy_keeps_its_contract(name: str, cell_table: Path, tmp_path: Path) -
         config.epochs = 1
     if "steps" in config:
         config.steps, config.folder = 3, str(tmp_path)
+    if "warmup_steps" in config:
+        config.warmup_steps, config.folder = 3, str(tmp_path)
     if OmegaConf.is_missing(config, "path"):
         config.path, space = str(cell_table), Cell201()
     wanted = inspect.signature(get_object(config["_target_"])).parameters

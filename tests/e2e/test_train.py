@@ -22,6 +22,7 @@ from rlnas.results import read_best, read_front, rebuild
 
 Run = Callable[..., Any]
 FILES = {"best.json", "checkpoint", "config.yaml", "evaluations.sqlite", "log.txt", "pareto.csv", "resume"}
+FILES |= {"report.html", "task.json"}
 TINY_TRAINING = [
     "experiment=quick",
     "space.num_layers=2",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from wandb_files import read_parts, read_records, read_scalars
 
 from rlnas.evaluation.history import read_history
@@ -50,12 +55,20 @@ def test_a_run_is_recorded_offline_in_full(rlnas: Run, tmp_path: Path, table_run
     assert any("policy/entropy" in row for row in scalars)
     assert any(row.get("search/front_table/nrows") for row in scalars)
     assert any(row.get("search/architectures/nrows") == 30 for row in scalars)
+    assert any(row.get("choices/preferred/nrows") == 6 * 5 for row in scalars)  # of each edge each operation
+    assert any("choices/decided_table/nrows" in row for row in scalars)
+    told = [item for record in of_type(records, "config") for item in record.update]
+    panels = {item.nested_key[2] for item in told if list(item.nested_key[:2]) == ["_wandb", "visualize"]}
+    assert panels == {"search/front", "choices/decided"}
+    assert of_type(records, "stats")  # of the machine
 
     artifacts = {
         artifact.type: [entry.path for entry in artifact.manifest.contents] for artifact in of_type(records, "artifact")
     }
     assert {"best.json", "pareto.csv"} <= set(artifacts["search-result"])
     assert any(path.startswith("checkpoint/") for path in artifacts["search-result"])
+    assert "config.yaml" in artifacts["search-result"]
+    assert artifacts["report"] == ["report.html"]
     [end] = of_type(records, "exit")
     assert end.exit_code == 0
 
@@ -114,6 +127,65 @@ def test_a_run_that_is_taken_up_again_is_one_run_without_gap_or_double(
 def _told(row: dict[str, Any]) -> dict[str, Any]:
     """A row without what depends on the clock."""
     return {name: value for name, value in row.items() if not name.startswith(("_", "time/"))}
+
+
+SWEEP = Path(__file__).resolve().parents[2] / "docs" / "sweep.yaml"
+
+
+def parameters_of_a_sweep(config: dict[str, Any]) -> dict[str, Any]:
+    """Return values as W&B's server would choose them: the fixed, the first, or the least."""
+    chosen = {}
+    for name, parameter in config["parameters"].items():
+        value = parameter.get("value", parameter.get("values", [parameter.get("min")])[0])
+        chosen[name] = {"value": value}
+    return chosen
+
+
+def test_a_sweep_of_wandb_drives_hydra(tmp_path: Path) -> None:
+    """As ``wandb agent`` does it, with its own code and in a process, but for the server that chooses the values."""
+    from wandb.sdk.launch.sweeps import utils
+    from wandb.sdk.lib import config_util
+
+    config = yaml.safe_load(SWEEP.read_text())
+    chosen = parameters_of_a_sweep(config)
+    macros = utils.create_sweep_command_args({"args": chosen})
+    words = []
+    for word in utils.create_sweep_command(list(config["command"])):
+        words += macros[word[2:-1]] if word in {"${args}", "${args_no_hyphens}", "${env}", "${program}"} else [word]
+    config_util.save_config_file_from_dict(str(tmp_path / "parameters.yaml"), chosen)
+    given = {"WANDB_SWEEP_ID": "sweep7", "WANDB_RUN_ID": "run12345"}
+    given["WANDB_SWEEP_PARAM_PATH"] = str(tmp_path / "parameters.yaml")
+
+    assert words[0] == config["program"] == "rlnas"
+    words = ["tracker.mode=offline" if word == "tracker.mode=online" else word for word in words[1:]]
+    command = [sys.executable, "-m", "rlnas", *words, "budget.evaluations=30"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **given}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs" / "sweeps" / "sweep7" / "run12345"
+    records = read_records(folder)
+    [run] = of_type(records, "run")
+    assert (run.run_id, run.sweep_id) == ("run12345", "sweep7")
+    recorded = {item.key: json.loads(item.value_json) for item in run.config.update if item.key}
+    for record in of_type(records, "config"):
+        recorded |= {item.key: json.loads(item.value_json) for item in record.update if item.key}
+    assert recorded["agent"] == "reinforce"  # as the sweep has set it, and so as its charts want it
+    assert recorded["resolved"]["agent"]["_target_"] == "agents.reinforce.Reinforce"
+    assert recorded["resolved"]["agent"]["learning_rate"] == chosen["agent.learning_rate"]["value"]
+    assert config["metric"]["goal"] == "maximize"
+    assert any(config["metric"]["name"] in row for row in read_scalars(records))
+    assert read_best(folder)["seed"] == chosen["seed"]["value"]
+
+
+def test_a_tracker_that_draws_no_curves_is_asked_for_none(tmp_path: Path) -> None:
+    from rlnas.tracking.counted import CountedTracker
+    from rlnas.tracking.silent import SilentTracker
+
+    counted = CountedTracker(SilentTracker())
+    counted.start(tmp_path, {})
+    counted.log_curves("choices/decided", "proposals", [0.0], {"a": [1.0]})
+    assert counted.extra == 0
 
 
 def test_disabled_records_nothing(rlnas: Run, tmp_path: Path, table_run: Sequence[str]) -> None:

@@ -168,6 +168,12 @@ def test_checkpoints_hold_no_pickled_objects(tmp_path: Path) -> None:
     torch.load(tmp_path / "sb3.pt", weights_only=True)
 
 
+def test_a_policy_that_an_algorithm_cannot_learn_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"agent\.policy=linear or mlp"):
+        StableBaselines3(Ladder(), algorithm="sb3_contrib.TRPO", policy="independent")
+    StableBaselines3(Ladder(), algorithm="sb3_contrib.TRPO", policy="linear")
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

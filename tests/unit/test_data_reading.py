@@ -57,8 +57,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         reader([tmp_path / "empty.png"])
     with pytest.raises(DataError, match="cannot be read"):
         Reader.of(tmp_path / "absent.json")
-    assert not digits().preparation
     with pytest.raises(DataError, match="not said how"):
-        Reader(digits().preparation)
+        Reader({"classes": list(digits().classes)})
     with pytest.raises(DataError, match="not clear"):
         Reader({"images": {"colour": 3}})

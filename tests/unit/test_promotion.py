@@ -24,6 +24,7 @@ from rlnas.promotion import (
     Promoter,
     Promotion,
     check_fidelities,
+    continues,
     promoted_as_json,
     promoted_node,
     promoted_sentence,
@@ -432,6 +433,17 @@ class _Named(Arithmetic):
 
 def test_how_much_longer_is_read_from_the_names() -> None:
     assert check_fidelities(_Named("val_accuracy@12"), _Named("val_accuracy@200/seed777")) == pytest.approx(200 / 12)
+    assert check_fidelities(_Named("val_accuracy@12"), _Named("val_accuracy@12+36")) == pytest.approx(36 / 12)
+
+
+def test_going_on_is_true_or_false_and_needs_something_to_go_on_to() -> None:
+    assert continues({"epochs": 48, "continues": True})
+    assert not any(continues(each) for each in (None, {"epochs": 48}, {"epochs": None, "continues": True}))
+    assert promoted_node({"epochs": 12}, {"epochs": 48, "continues": True, "share": 0.4}) == {"epochs": 48}
+    with pytest.raises(ConfigError, match=r"promotion\.continues='yes' must be true or false"):
+        continues({"epochs": 48, "continues": "yes"})
+    with pytest.raises(ConfigError, match=r"promotion\.continues=true has no effect"):
+        promoted_node({"epochs": 12}, {"epochs": None, "continues": True}, ["promotion.continues=true"])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rlnas.commands.tabulate import check_device, check_options, describe, expan
 from rlnas.data.digits import digits
 from rlnas.errors import ConfigError, SearchError
 from rlnas.evaluation import SerialExecutor, Store
+from rlnas.evaluation.tested import scope_of_test
 from rlnas.interfaces import Estimate, Failure
 from rlnas.proxies.tested import EstimateWithTest, ProxyWithTest
 from rlnas.proxies.training import TrainingProxy
@@ -26,7 +27,6 @@ from rlnas.spaces.cell201 import Cell201
 from rlnas.spaces.chain import Chain
 from rlnas.tabulation import Standing, Tabulation, Training, assemble, members, stratified_sample
 from rlnas.tabulation.assembly import added, provenance
-from rlnas.tabulation.trainings import scope_of_test
 from rlnas.tracking.line import ProgressLine
 
 GRID = Grid()
@@ -235,7 +235,11 @@ def test_test_accuracies_have_a_scope_of_their_own(
     work = Tabulation(space, [training], None, SerialExecutor(), store, task_key="t", batch_size=1, show=lambda _: None)
     work.run([architecture])
     found = assemble(space, [architecture], [training], None, store, "t")
-    scopes = [Training(proxy, 0).scope(space, "t"), training.scope(space, "t"), scope_of_test(with_test, space, "t")]
+    scopes = [
+        Training(proxy, 0).scope(space, "t"),
+        training.scope(space, "t"),
+        scope_of_test(with_test, space.key, "t"),
+    ]
     assert len({scope.digest for scope in scopes}) == 3
     assert store.get(scopes[0], [architecture]) == {}  # a search finds nothing of it
     kept = [store.get(scope, [architecture])[architecture] for scope in scopes[1:]]
