@@ -9,13 +9,14 @@ SHELL := /bin/bash
 # One numerical thread a process: networks here are small, and processes share the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup train test check format wheel clean
+.PHONY: help setup train test check format docs wheel clean
 
 help:
 	@echo "make train   set up and search a network for the embedded data set (ARGS='agent=reinforce seed=1' overrides)"
 	@echo "make test    set up and run the tests (ARGS='-k store' selects)"
 	@echo "make check   lint, format, types, layers, spelling: what CI and pre-commit run"
 	@echo "make format  format the code"
+	@echo "make docs    the documentation as a site, in outputs/site"
 	@echo "make wheel   build the wheel"
 
 setup: $(READY)
@@ -42,6 +43,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

@@ -51,12 +51,24 @@ class Setting:
 SETTINGS: Mapping[str, Setting] = {
     "digits": Setting(("space=chain", "dataset=digits", "proxy.epochs=4")),
     "mnist": Setting(
-        ("space=mobile", "dataset=npz", "dataset.path={file}", "dataset.max_examples=1500", "proxy.epochs=4"),
+        (
+            *("space=cell201", "space.num_cells=1", "space.channels=8"),
+            *("dataset=npz", "dataset.path={file}", "dataset.max_examples=1000", "proxy.epochs=4"),
+        ),
         "mnist.npz",
     ),
-    "fsdd": Setting(("space=chain", "dataset=audio", "dataset.path={file}", "proxy.epochs=4"), "fsdd.npz"),
+    "fsdd": Setting(
+        (
+            *("space=chain", "dataset=audio", "dataset.path={file}", "dataset.max_examples=1000"),
+            *("dataset.mels=20", "dataset.hop_ms=20", "proxy.epochs=4"),
+        ),
+        "fsdd.npz",
+    ),
     "rt_polarity": Setting(
-        ("space=transformer", "dataset=text", "dataset.path={file}", "dataset.max_examples=4000", "proxy.epochs=3"),
+        (
+            *("space=transformer", "space.widths=[32,64]", "space.depths=[1,2,3]", "dataset=text"),
+            *("dataset.path={file}", "dataset.max_examples=2500", "dataset.length=32", "proxy.epochs=3"),
+        ),
         "rt_polarity.csv",
     ),
 }
@@ -114,11 +126,11 @@ def main() -> None:
     options.add_argument("--tasks", default=",".join(SETTINGS), help="comma-separated")
     options.add_argument("--agents", default="ppo,screened,random", help="comma-separated; random is the baseline")
     options.add_argument("--seeds", type=int, default=None, help="searches by each agent; 3, or 2 with --quick")
-    options.add_argument("--evaluations", type=int, default=None, help="of each search; 60, or 6 with --quick")
+    options.add_argument("--evaluations", type=int, default=None, help="of each search; 40, or 6 with --quick")
     options.add_argument("--judged", type=int, default=3, help="further trainings of each chosen architecture")
     args = options.parse_args()
     args.seeds = args.seeds or (2 if args.quick else 3)
-    args.evaluations = args.evaluations or (6 if args.quick else 60)
+    args.evaluations = args.evaluations or (6 if args.quick else 40)
     names = args.tasks.split(",")
     if unknown := [name for name in names if name not in SETTINGS]:
         options.error(f"no task {', '.join(unknown)}; choose from {', '.join(SETTINGS)}")
