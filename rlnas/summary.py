@@ -267,7 +267,7 @@ def _print_next(folder: Path, console: Console, *, interrupted: bool) -> None:
     if interrupted:
         lines.append(f"  rlnas resume {shown}")
     elif (folder / TASK).is_file() and (folder / results.BEST).is_file():
-        lines.append(f"  rlnas export {shown}")
+        lines += [f"  rlnas retrain {shown}", f"  rlnas export {shown}"]
     if list(folder.glob("wandb/offline-run-*")):
         lines.append(f"  wandb sync {shown}/wandb/offline-run-*")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
