@@ -59,8 +59,8 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "fsdd": Setting(
         (
-            *("space=chain", "dataset=audio", "dataset.path={file}", "dataset.max_examples=1000"),
-            *("dataset.mels=20", "dataset.hop_ms=20", "proxy.epochs=4"),
+            *("space=chain", "space.num_layers=5", "space.widths=[8,16,32]", "dataset=audio", "dataset.path={file}"),
+            *("dataset.max_examples=1000", "dataset.mels=20", "dataset.hop_ms=20", "proxy.epochs=4"),
         ),
         "fsdd.npz",
     ),
