@@ -215,7 +215,7 @@ def policy(updates: Sequence[tuple[int, Mapping[str, float]]]) -> Figure | None:
     """Return entropy and unique fraction of the policy's episodes; None where the agent says neither."""
     panels = [
         ("policy/entropy", "entropy of the policy (nats)", _BLUE),
-        ("policy/unique_fraction", "unique among the proposed", _GREEN),
+        ("policy/unique_fraction", "different within a batch", _GREEN),
     ]
     shown = []
     for name, title, colour in panels:

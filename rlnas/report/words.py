@@ -102,7 +102,7 @@ def key_figures(data: RunData) -> list[tuple[str, str]]:
     if stopped:
         figures.append(("trainings stopped early", str(stopped)))
     if data.trace.batches:
-        figures.append(("unique among proposals", f"{len(data.records) / len(data.proposals):.0%}"))
+        figures.append(("of the proposals were new", f"{len(data.records) / len(data.proposals):.0%}"))
     if data.limits or data.asked.get("target_is_limit"):
         feasible = sum(record.feasible for record in data.judged)
         figures.append(("keep all limits", f"{feasible / max(1, len(data.judged)):.0%}"))
