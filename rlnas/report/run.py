@@ -158,8 +158,8 @@ def _add_course(page: Page, data: RunData) -> None:
         page.figure(plot)
         page.words(
             "A policy that has settled proposes the same again and again: its entropy falls to 0, and so does the "
-            "share of different architectures in each batch of its proposals. Falling early it has stopped looking; never "
-            "falling, it has not learned.",
+            "share of different architectures in each batch of its proposals. Falling early it has stopped looking; "
+            "never falling, it has not learned.",
             faint=True,
         )
     else:
