@@ -36,10 +36,16 @@ TASKS = (
 _BATCH = 2
 
 
-def arguments() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = reporting.parser("Random architectures of every space on every kind of task that fits it.")
-    parser.add_argument("--architectures", type=int, default=200, help="of each pair")
+def arguments(description: str, *, architectures: int, quick: int) -> argparse.Namespace:
+    """Parse the command line of a benchmark over spaces and kinds of tasks.
+
+    Args:
+        description: What it does.
+        architectures: Of each pair.
+        quick: At most so many with ``--quick``.
+    """
+    parser = reporting.parser(description)
+    parser.add_argument("--architectures", type=int, default=architectures, help="of each pair")
     parser.add_argument("--spaces", default="", help="comma-separated, of conf/space; empty for all")
     parser.add_argument("--seed", type=int, default=0, help="decides which")
     args = parser.parse_args()
@@ -47,7 +53,7 @@ def arguments() -> argparse.Namespace:
     args.spaces = args.spaces.split(",") if args.spaces else known
     if unknown := [name for name in args.spaces if name not in known]:
         parser.error(f"unknown spaces {unknown}; choose from {', '.join(known)}")
-    args.architectures = min(args.architectures, 5) if args.quick else args.architectures
+    args.architectures = min(args.architectures, quick) if args.quick else args.architectures
     return args
 
 
@@ -87,7 +93,8 @@ def problem(space: SearchSpace, architecture: Architecture, task: TaskSpec) -> s
 
 def main() -> None:
     """Run the benchmark."""
-    args = arguments()
+    description = "Random architectures of every space on every kind of task that fits it."
+    args = arguments(description, architectures=200, quick=5)
     torch.set_num_threads(1)
     rows: list[list[Any]] = []
     problems: Counter[str] = Counter()

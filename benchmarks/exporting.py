@@ -9,7 +9,6 @@ Ends with exit code 1 if anything is wrong.
 
 from __future__ import annotations
 
-import argparse
 import re
 import statistics
 import sys
@@ -27,8 +26,7 @@ import torch
 from torch import nn
 
 from benchmarks import reporting
-from benchmarks.breadth import TASKS, fits, make_space
-from rlnas.config import config_dir
+from benchmarks.breadth import TASKS, arguments, fits, make_space
 from rlnas.data.task import Split, Task, finished_task
 from rlnas.errors import ExportError
 from rlnas.export import parity
@@ -56,21 +54,6 @@ class Seen:
     seconds: list[float] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
-
-
-def arguments() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = reporting.parser("Exports of random architectures of every space on every kind of task that fits it.")
-    parser.add_argument("--architectures", type=int, default=50, help="of each pair")
-    parser.add_argument("--spaces", default="", help="comma-separated, of conf/space; empty for all")
-    parser.add_argument("--seed", type=int, default=0, help="decides which")
-    args = parser.parse_args()
-    known = sorted(path.stem for path in (config_dir() / "space").glob("*.yaml"))
-    args.spaces = args.spaces.split(",") if args.spaces else known
-    if unknown := [name for name in args.spaces if name not in known]:
-        parser.error(f"unknown spaces {unknown}; choose from {', '.join(known)}")
-    args.architectures = min(args.architectures, 3) if args.quick else args.architectures
-    return args
 
 
 def task_of(spec: TaskSpec, network: nn.Module, generator: torch.Generator) -> Task:
@@ -150,7 +133,8 @@ def row_of(name: str, spec: TaskSpec, count: int, seen: Seen) -> Sequence[Any]:
 
 def main() -> None:
     """Run the benchmark."""
-    args = arguments()
+    description = "Exports of random architectures of every space on every kind of task that fits it."
+    args = arguments(description, architectures=50, quick=3)
     torch.set_num_threads(1)
     rows: list[Sequence[Any]] = []
     problems: Counter[str] = Counter()

@@ -133,3 +133,15 @@ def execute(words: list[str], rlnas: Run, folder: Path) -> None:
         assert done.returncode == 0, done.stderr
     else:
         raise AssertionError(f"nothing executes {words}")
+
+
+def main() -> None:
+    """Print how much the pages hold that is executed."""
+    found = [(language, text) for page in PAGES for language, text in blocks(page)]
+    num_commands = sum(len(list(commands(text))) for language, text in found if language == "bash")
+    num_snippets = sum(language in ("python", "yaml") for language, _ in found)
+    sys.stdout.write(f"{num_commands} commands and {num_snippets} files and snippets on {len(PAGES)} pages\n")
+
+
+if __name__ == "__main__":
+    main()
